@@ -1,0 +1,1 @@
+//! Quantities as numbers (apimachinery/pkg/api/resource).

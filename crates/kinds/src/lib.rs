@@ -1,0 +1,9 @@
+//! The table of kinds: one row per resource with its pure hooks, schemas, patches, codecs, table printing. Must not do I/O.
+
+pub mod kind;
+pub mod row;
+pub mod rows;
+
+pub use kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
+pub use row::{DecodeError, Object, Row};
+pub use rows::{find, find_kind, rows};

@@ -1,0 +1,3 @@
+//! The core group.
+
+mod config_map;

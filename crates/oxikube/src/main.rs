@@ -1,0 +1,2 @@
+//! oxikube.
+fn main() {}

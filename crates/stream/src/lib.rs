@@ -1,0 +1,1 @@
+//! The upgrade protocols of exec, attach, port-forward
