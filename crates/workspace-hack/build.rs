@@ -1,0 +1,2 @@
+//! A build script is what makes cargo consider build dependencies.
+fn main() {}
