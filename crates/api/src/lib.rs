@@ -2,6 +2,7 @@
 //! Must not do I/O nor know a clock.
 
 pub mod field;
+pub mod names;
 pub mod quantity;
 pub mod selector;
 pub mod status;
