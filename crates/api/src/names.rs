@@ -123,8 +123,7 @@ pub fn path_segment(text: &str) -> Vec<String> {
 
 /// `name` or `example.com/name`: label keys, annotation keys, finalizers, resource names.
 pub fn qualified_name(text: &str) -> Vec<String> {
-    const MESSAGE: &str =
-        "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+    const MESSAGE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
     const EXAMPLES: [&str; 3] = ["MyName", "my.name", "123-abc"];
     let mut problems = Vec::new();
     let parts: Vec<&str> = text.split('/').collect();

@@ -84,10 +84,7 @@ fn field_selectors() {
     };
     assert!(parsed.matches(value));
     assert!(!FieldSelector::parse("a!=b").expect("valid").matches(value));
-    assert_eq!(
-        FieldSelector::parse("a").expect_err("no operator").to_string(),
-        "invalid selector: 'a'; can't understand 'a'"
-    );
+    assert_eq!(FieldSelector::parse("a").expect_err("no operator").to_string(), "invalid selector: 'a'; can't understand 'a'");
     assert!(FieldSelector::parse("a=b\\c").is_err());
     assert!(FieldSelector::parse("a=b=c").is_err());
 }
