@@ -97,26 +97,67 @@ pub enum LinkKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Fails with EEXIST if the name is taken. `mtu` 0 leaves the kernel's choice.
-    AddLink { name: String, kind: LinkKind, mac: Option<Mac>, mtu: u32, master: Option<String>, up: bool },
+    AddLink {
+        name: String,
+        kind: LinkKind,
+        mac: Option<Mac>,
+        mtu: u32,
+        master: Option<String>,
+        up: bool,
+    },
     /// Nothing happens if it is not there.
-    DeleteLink { name: String },
-    SetUp { name: String },
-    SetMtu { name: String, mtu: u32 },
-    SetMaster { name: String, master: String },
+    DeleteLink {
+        name: String,
+    },
+    SetUp {
+        name: String,
+    },
+    SetMtu {
+        name: String,
+        mtu: u32,
+    },
+    SetMaster {
+        name: String,
+        master: String,
+    },
     /// A bridge port may send a frame back to where it came from.
-    SetHairpin { name: String, on: bool },
+    SetHairpin {
+        name: String,
+        on: bool,
+    },
     /// Addresses of IPv6 are added without duplicate address detection.
-    AddAddress { link: String, net: IpNet },
-    DeleteAddress { link: String, net: IpNet },
+    AddAddress {
+        link: String,
+        net: IpNet,
+    },
+    DeleteAddress {
+        link: String,
+        net: IpNet,
+    },
     /// Adds the route or replaces the one with the same destination.
     PutRoute(Route),
     DeleteRoute(Route),
     /// A permanent neighbour entry.
-    PutNeighbour { link: String, ip: IpAddr, mac: Mac },
-    DeleteNeighbour { link: String, ip: IpAddr },
+    PutNeighbour {
+        link: String,
+        ip: IpAddr,
+        mac: Mac,
+    },
+    DeleteNeighbour {
+        link: String,
+        ip: IpAddr,
+    },
     /// Frames to `mac` leave the VXLAN link towards `remote`.
-    PutForwarding { link: String, mac: Mac, remote: IpAddr },
-    DeleteForwarding { link: String, mac: Mac, remote: IpAddr },
+    PutForwarding {
+        link: String,
+        mac: Mac,
+        remote: IpAddr,
+    },
+    DeleteForwarding {
+        link: String,
+        mac: Mac,
+        remote: IpAddr,
+    },
 }
 
 /// Which tracked connections to forget. Unset fields match all.
