@@ -1,1 +1,11 @@
-//! kube-apiserver
+//! kube-apiserver: the one pipeline over the table of kinds, the watch cache, discovery, proxying. Must not hold rules of single kinds: these
+//! are hooks of the table's rows.
+
+pub mod admission;
+pub mod auth;
+mod cache;
+mod table;
+mod transport;
+
+pub use cache::Objects;
+pub use transport::body::{Body, BoxError};

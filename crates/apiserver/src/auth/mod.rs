@@ -1,0 +1,133 @@
+//! The seams of authentication, authorization and tokens: what the pipeline asks, not how it is answered.
+
+mod allow_all;
+mod options;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::StatusError;
+use api::authentication::v1::TokenRequest;
+use api::core::v1::ServiceAccount;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::request::Parts;
+use kinds::Object;
+use rustls_pki_types::CertificateDer;
+
+pub use options::AuthOptions;
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserInfo {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl UserInfo {
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
+
+/// The chain that the peer showed in the TLS handshake, leaf first: a request extension, set by the listener. Not verified.
+#[derive(Clone, Debug)]
+pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
+
+/// The peer's network address: a request extension, set by the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub std::net::SocketAddr);
+
+/// What is asked (upstream: k8s.io/apiserver/pkg/authorization/authorizer).
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    pub user: &'a UserInfo,
+    /// `get`, `list`, ... for resources; the lower-case HTTP method for other paths.
+    pub verb: &'a str,
+    pub is_resource: bool,
+    pub group: &'a str,
+    pub version: &'a str,
+    pub resource: &'a str,
+    /// Empty: the resource itself.
+    pub subresource: &'a str,
+    /// Empty: cluster scope or all namespaces.
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub path: &'a str,
+    /// As sent; empty where there is none.
+    pub field_selector: &'a str,
+    pub label_selector: &'a str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// No later authorizer is asked.
+    Deny(String),
+    NoOpinion(String),
+}
+
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// From a header, a certificate (`PeerCertificates`) or an in-process caller's extension (`client::InProcessUser`); 401 otherwise.
+    /// Impersonation is applied here too.
+    async fn authenticate(&self, parts: &Parts) -> Result<Arc<UserInfo>, StatusError>;
+}
+
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// The virtual kinds of authentication.k8s.io and authorization.k8s.io.
+#[async_trait]
+pub trait Reviews: Send + Sync {
+    /// Fills the status of a TokenReview, SelfSubjectReview, SubjectAccessReview, SelfSubjectAccessReview, LocalSubjectAccessReview or
+    /// SelfSubjectRulesReview. `namespace` is the request's, or empty.
+    async fn review(&self, user: &UserInfo, namespace: &str, object: &mut dyn Object) -> Result<(), StatusError>;
+}
+
+/// Service-account tokens.
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    /// Answers `serviceaccounts/NAME/token`: checks the spec, signs, fills the status.
+    async fn issue(&self, account: &ServiceAccount, request: &mut TokenRequest) -> Result<(), StatusError>;
+    /// `/.well-known/openid-configuration`; `None` where no signing key is set.
+    fn openid_configuration(&self) -> Option<Bytes>;
+    /// `/openid/v1/jwks`.
+    fn jwks(&self) -> Option<Bytes>;
+}
+
+/// All that the server asks of this module.
+#[derive(Clone)]
+pub struct Auth {
+    pub authenticator: Arc<dyn Authenticator>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub reviews: Arc<dyn Reviews>,
+    pub tokens: Arc<dyn Tokens>,
+}
+
+impl Auth {
+    /// Everybody is `system:admin` of `system:masters` unless an in-process caller says otherwise, and may do everything: for tests.
+    pub fn allow_all() -> Self {
+        let all = Arc::new(allow_all::AllowAll);
+        Self { authenticator: all.clone(), authorizer: all.clone(), reviews: all.clone(), tokens: all }
+    }
+
+    /// What the flags ask for. `objects` reads service accounts, secrets, roles and bindings.
+    pub fn new(_options: &AuthOptions, _objects: &crate::Objects) -> Result<Self, AuthError> {
+        Ok(Self::allow_all())
+    }
+
+    /// Runs once when the server is ready: default roles and bindings. `client` acts as `system:apiserver` of `system:masters`.
+    pub async fn bootstrap(&self, _client: &client::Client) -> Result<(), AuthError> {
+        Ok(())
+    }
+}
+
+/// The flags name something that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AuthError(pub String);

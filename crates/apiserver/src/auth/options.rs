@@ -1,0 +1,49 @@
+//! Flags of authentication and authorization, with upstream's names and defaults.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct AuthOptions {
+    /// Client certificates signed by one of these authorities are trusted: CN is the user, O the groups.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Keys (private or public, PEM) that verify service-account tokens.
+    #[arg(long)]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// The private key that signs service-account tokens.
+    #[arg(long)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Issuer of service-account tokens; the first signs, all are accepted.
+    #[arg(long)]
+    pub service_account_issuer: Vec<String>,
+    #[arg(long)]
+    pub service_account_jwks_uri: Option<String>,
+    /// Audiences of the API; the issuer where none is set.
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Vec<String>,
+    #[arg(long)]
+    pub service_account_max_token_expiration: Option<String>,
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub service_account_extend_token_expiration: bool,
+    /// Modes in order: AlwaysAllow, AlwaysDeny, Node, RBAC.
+    #[arg(long, value_delimiter = ',')]
+    pub authorization_mode: Vec<String>,
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub anonymous_auth: bool,
+    #[arg(long)]
+    pub token_auth_file: Option<PathBuf>,
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_bootstrap_token_auth: bool,
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_username_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_group_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+}
