@@ -112,7 +112,7 @@ impl Admission {
     }
 
     /// Runs once when the server is ready: the objects that plugins need (priority classes). `client` acts as `system:apiserver`.
-    pub async fn bootstrap(&self, _client: &client::Client) -> Result<(), AdmissionError> {
+    pub async fn bootstrap(&self, _client: &kube::Client) -> Result<(), AdmissionError> {
         Ok(())
     }
 }

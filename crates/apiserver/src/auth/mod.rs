@@ -122,7 +122,7 @@ impl Auth {
     }
 
     /// Runs once when the server is ready: default roles and bindings. `client` acts as `system:apiserver` of `system:masters`.
-    pub async fn bootstrap(&self, _client: &client::Client) -> Result<(), AuthError> {
+    pub async fn bootstrap(&self, _client: &kube::Client) -> Result<(), AuthError> {
         Ok(())
     }
 }

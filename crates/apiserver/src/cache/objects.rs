@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::StatusError;
-use kinds::{Kind, Row};
+use kinds::Kind;
 use store::{KeyRange, RangeRequest};
 
 use super::{Cache, Collection, store_error};
