@@ -46,8 +46,8 @@ impl Table {
                 kinds::find(group, version, resource).expect("stored_as names a row of the table")
             });
             let prefix = stored.info().storage_prefix;
-            let collection = (!prefix.is_empty())
-                .then(|| table.collections.entry(prefix).or_insert_with(|| Arc::new(Collection::new(stored))).clone());
+            let collection =
+                (!prefix.is_empty()).then(|| table.collections.entry(prefix).or_insert_with(|| Arc::new(Collection::new(stored))).clone());
             let resource = Arc::new(Resource { row: *row, stored, collection, api_version: info.api_version() });
             table.all.push(resource.clone());
             table.groups.entry(info.group).or_default().entry(info.version).or_default().insert(info.resource, resource);

@@ -186,7 +186,8 @@ impl Cache {
 /// Upstream: NewTooLargeResourceVersionError in storage/errors.go.
 fn too_large(wanted: i64, current: i64) -> StatusError {
     use api::meta::v1::StatusCause;
-    let mut error = StatusError::new(Reason::Timeout, format!("Too large resource version: {wanted}, current: {current}")).with_retry_after(1);
+    let mut error =
+        StatusError::new(Reason::Timeout, format!("Too large resource version: {wanted}, current: {current}")).with_retry_after(1);
     if let Some(details) = &mut error.0.details {
         details.causes = Some(vec![StatusCause {
             reason: Some("ResourceVersionTooLarge".into()),

@@ -1,3 +1,2 @@
-
 pub mod body;
 pub mod query;
