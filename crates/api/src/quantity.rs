@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -198,24 +199,6 @@ impl Amount {
         Self { nanos: round_away(self.nanos, NANO / 1000) * (NANO / 1000), ..self }
     }
 
-    /// The sum; where one side is zero the other's format wins.
-    #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Self { nanos: self.nanos.saturating_add(other.nanos), format }
-    }
-
-    #[must_use]
-    pub fn sub(self, other: Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Self { nanos: self.nanos.saturating_sub(other.nanos), format }
-    }
-
-    #[must_use]
-    pub fn neg(self) -> Self {
-        Self { nanos: -self.nanos, ..self }
-    }
-
     pub fn format(&self) -> Format {
         self.format
     }
@@ -229,6 +212,50 @@ impl Amount {
 fn round_away(nanos: i128, unit: i128) -> i128 {
     let rest = nanos % unit;
     nanos / unit + rest.signum()
+}
+
+/// The sum; where the left side is zero the right side's format wins.
+impl ops::Add for Amount {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let format = if self.is_zero() { other.format } else { self.format };
+        Self { nanos: self.nanos.saturating_add(other.nanos), format }
+    }
+}
+
+impl ops::Sub for Amount {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        self + -other
+    }
+}
+
+impl ops::Neg for Amount {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self { nanos: -self.nanos, ..self }
+    }
+}
+
+impl ops::AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl ops::SubAssign for Amount {
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
+    }
+}
+
+impl std::iter::Sum for Amount {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::default(), ops::Add::add)
+    }
 }
 
 impl PartialEq for Amount {
@@ -359,9 +386,9 @@ mod tests {
         assert_eq!(amount("1u").milli_value(), 1);
         assert_eq!(amount("-1500m").value(), -2);
         assert_eq!(amount("1Gi").value(), 1 << 30);
-        assert_eq!(amount("1Gi").add(amount("1G")).to_string(), "2073741824");
-        assert_eq!(amount("0").add(amount("1Gi")).to_string(), "1Gi");
-        assert_eq!(amount("2").sub(amount("500m")).to_string(), "1500m");
+        assert_eq!((amount("1Gi") + amount("1G")).to_string(), "2073741824");
+        assert_eq!((amount("0") + amount("1Gi")).to_string(), "1Gi");
+        assert_eq!((amount("2") - amount("500m")).to_string(), "1500m");
         assert!(amount("1Gi") > amount("1G"));
         assert_eq!(amount("1e999999999").value(), i64::MAX);
         assert_eq!(amount("1e-999999999").to_string(), "1e-9");

@@ -36,6 +36,13 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
+impl Subresource {
+    /// Reads and writes of status alone.
+    pub const STATUS: Self = Self { name: "status", kind: None, verbs: STATUS_VERBS };
+    /// The replica count as an autoscaling/v1 Scale.
+    pub const SCALE: Self = Self { name: "scale", kind: Some(("autoscaling", "v1", "Scale")), verbs: STATUS_VERBS };
+}
+
 /// The facts of a resource in one version of its group.
 #[derive(Clone, Copy, Debug)]
 pub struct KindInfo {
@@ -93,6 +100,18 @@ impl KindInfo {
         graceful_delete: false,
         stored_as: None,
     };
+
+    /// `DEFAULT` with what the type itself tells: group, version, kind, resource, and storage under the resource's name.
+    pub const fn of<K: k8s_openapi::Resource>() -> Self {
+        Self {
+            group: K::GROUP,
+            version: K::VERSION,
+            kind: K::KIND,
+            resource: K::URL_PATH_SEGMENT,
+            storage_prefix: K::URL_PATH_SEGMENT,
+            ..Self::DEFAULT
+        }
+    }
 
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
@@ -165,6 +184,16 @@ pub trait Kind:
     /// Texts for the `Warning` response header.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// For a row with `INFO.stored_as`: its object from the JSON of the row that owns the bytes, apiVersion included.
+    fn from_stored(stored: Value) -> Value {
+        stored
+    }
+
+    /// The reverse of `from_stored`. Must lose nothing that `from_stored` gave.
+    fn to_stored(own: Value) -> Value {
+        own
     }
 
     /// Columns of `kubectl get`; Name and Age when a kind has no own.

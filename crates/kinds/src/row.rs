@@ -68,6 +68,7 @@ impl<K: Kind> Object for K {
 pub struct DecodeError(pub String);
 
 /// The erased `Kind`. Methods that take objects expect objects of this very row, as its `decode` makes them.
+#[allow(clippy::wrong_self_convention)] // `from_*` build the row's objects, not rows.
 pub trait Row: Send + Sync {
     fn info(&self) -> &KindInfo;
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, DecodeError>;
@@ -82,6 +83,10 @@ pub trait Row: Send + Sync {
     fn spec_changed(&self, object: &dyn Object, old: &dyn Object) -> bool;
     fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)>;
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
+    /// From the JSON of the row that `info().stored_as` names; the identity where there is none.
+    fn from_stored(&self, stored: Value) -> Value;
+    /// To the JSON of the row that `info().stored_as` names.
+    fn to_stored(&self, own: Value) -> Value;
     fn columns(&self) -> &'static [Column];
     fn cells(&self, object: &dyn Object, now: jiff::Timestamp) -> Vec<Value>;
 }
@@ -162,6 +167,14 @@ impl<K: Kind> Row for TypedRow<K> {
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         typed::<K>(object).warnings()
+    }
+
+    fn from_stored(&self, stored: Value) -> Value {
+        K::from_stored(stored)
+    }
+
+    fn to_stored(&self, own: Value) -> Value {
+        K::to_stored(own)
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -1,14 +1,61 @@
 //! The table itself: every row, in the order in which discovery lists them.
 
+mod admissionregistration;
+mod apiextensions;
+mod apiregistration;
+mod apps;
+mod authentication;
+mod authorization;
+mod autoscaling;
+mod batch;
+mod certificates;
+mod coordination;
 mod core;
+mod discovery;
+mod events;
+mod flowcontrol;
+mod networking;
+mod node;
+mod policy;
+mod rbac;
+mod resource;
+mod scheduling;
+mod storage;
 
-use crate::row::{Row, TypedRow};
+use std::sync::LazyLock;
 
-static ROWS: &[&dyn Row] = &[&TypedRow::<api::core::v1::ConfigMap>::new()];
+use crate::row::Row;
+
+/// By group, in upstream's order of groups and versions (pkg/controlplane/instance.go).
+static GROUPS: &[&[&dyn Row]] = &[
+    core::ROWS,
+    apiregistration::ROWS,
+    apps::ROWS,
+    events::ROWS,
+    authentication::ROWS,
+    authorization::ROWS,
+    autoscaling::ROWS,
+    batch::ROWS,
+    certificates::ROWS,
+    networking::ROWS,
+    policy::ROWS,
+    rbac::ROWS,
+    storage::ROWS,
+    admissionregistration::ROWS,
+    apiextensions::ROWS,
+    scheduling::ROWS,
+    coordination::ROWS,
+    node::ROWS,
+    discovery::ROWS,
+    resource::ROWS,
+    flowcontrol::ROWS,
+];
+
+static ROWS: LazyLock<Vec<&'static dyn Row>> = LazyLock::new(|| GROUPS.concat());
 
 /// Every built-in row.
 pub fn rows() -> &'static [&'static dyn Row] {
-    ROWS
+    &ROWS
 }
 
 /// The row of a resource: `find("apps", "v1", "deployments")`.

@@ -1,3 +1,41 @@
 //! The core group.
 
+mod binding;
+mod component_status;
 mod config_map;
+mod endpoints;
+mod event;
+mod limit_range;
+mod namespace;
+mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
+mod pod;
+mod pod_template;
+mod replication_controller;
+mod resource_quota;
+mod secret;
+mod service;
+mod service_account;
+
+use crate::row::{Row, TypedRow};
+
+pub(super) static ROWS: &[&dyn Row] = &[
+    &TypedRow::<api::core::v1::Binding>::new(),
+    &TypedRow::<api::core::v1::ComponentStatus>::new(),
+    &TypedRow::<api::core::v1::ConfigMap>::new(),
+    &TypedRow::<api::core::v1::Endpoints>::new(),
+    &TypedRow::<api::core::v1::Event>::new(),
+    &TypedRow::<api::core::v1::LimitRange>::new(),
+    &TypedRow::<api::core::v1::Namespace>::new(),
+    &TypedRow::<api::core::v1::Node>::new(),
+    &TypedRow::<api::core::v1::PersistentVolumeClaim>::new(),
+    &TypedRow::<api::core::v1::PersistentVolume>::new(),
+    &TypedRow::<api::core::v1::Pod>::new(),
+    &TypedRow::<api::core::v1::PodTemplate>::new(),
+    &TypedRow::<api::core::v1::ReplicationController>::new(),
+    &TypedRow::<api::core::v1::ResourceQuota>::new(),
+    &TypedRow::<api::core::v1::Secret>::new(),
+    &TypedRow::<api::core::v1::ServiceAccount>::new(),
+    &TypedRow::<api::core::v1::Service>::new(),
+];

@@ -1,0 +1,7 @@
+//! The group certificates.k8s.io.
+
+mod certificate_signing_request;
+
+use crate::row::{Row, TypedRow};
+
+pub(super) static ROWS: &[&dyn Row] = &[&TypedRow::<api::certificates::v1::CertificateSigningRequest>::new()];

@@ -1,0 +1,15 @@
+//! Role.
+
+use api::rbac::v1::Role;
+
+use crate::kind::{Kind, KindInfo, NameRule};
+
+impl Kind for Role {
+    const INFO: KindInfo = KindInfo {
+        singular: "role",
+        schema: "io.k8s.api.rbac.v1.Role",
+        name_rule: NameRule::PathSegment,
+        create_on_update: true,
+        ..KindInfo::of::<Self>()
+    };
+}
