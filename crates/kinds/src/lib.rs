@@ -1,8 +1,12 @@
 //! The table of kinds: one row per resource with its pure hooks, schemas, patches, codecs, table printing. Must not do I/O.
 
+pub mod check;
+pub mod facts;
 pub mod kind;
+pub mod patch;
 pub mod row;
 pub mod rows;
+pub mod schema;
 
 pub use kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
 pub use row::{DecodeError, Object, Row};
