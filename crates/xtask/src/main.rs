@@ -1,18 +1,12 @@
-//! Checks and generators of this repository: `cargo xtask TASK`.
+//! Repository tasks: `cargo xtask tidy`.
 
-use std::path::Path;
+mod tidy;
 
-use anyhow::{Context as _, Result, bail};
-
-mod facts;
+use anyhow::{Result, bail};
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("xtask is two folders below the root")?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["facts"] => facts::run(root, false),
-        ["facts", "--check"] => facts::run(root, true),
-        _ => bail!("usage: cargo xtask facts [--check]"),
+    match std::env::args().nth(1).as_deref() {
+        Some("tidy") => tidy::run(),
+        other => bail!("unknown task {}: one of tidy", other.unwrap_or("(none)")),
     }
 }
