@@ -1,0 +1,253 @@
+//! The embedded store: glue between callers, the log, the state machine and the watchers. Holds no rule of its own about keys or revisions.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::check;
+use crate::codec;
+use crate::commit::{self, Sink};
+use crate::index::Found;
+use crate::kv::*;
+use crate::lease::MAX_TTL_S;
+use crate::options::EngineOptions;
+use crate::range;
+use crate::state::{Command, Reply, State};
+use crate::watch::{EngineWatch, Hub, Shared};
+
+/// Keys that a read visits under one hold of the lock.
+const SCAN_BUDGET: usize = 2048;
+/// Leases longer than this have their remaining time recorded so often (lease.go's default checkpoint interval).
+const LEASE_CHECKPOINT_MS: u64 = 300_000;
+const LEASES_ENDED_AT_ONCE: usize = 64;
+const LEASE_RETRY_MS: u64 = 1000;
+
+/// etcd's model in this process. Cheap to clone; all clones are the same store.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    options: EngineOptions,
+    sink: Sink,
+    /// The next deadline of a lease may have become earlier.
+    lease_changed: Arc<Notify>,
+}
+
+impl Engine {
+    /// Opens the store in `dir`, or makes it. Blocks while it reads the checkpoint and the log. Call it inside a tokio runtime.
+    ///
+    /// Fails with `Corrupt` when the files are damaged, written by a newer program or held by another process: nothing is changed then.
+    pub fn open(dir: &Path, options: EngineOptions, tasks: &base::Tasks) -> Result<Self, KvError> {
+        let (shared, sink) = commit::open(dir, &options, tasks)?;
+        Ok(Self::start(shared, sink, options, tasks))
+    }
+
+    /// A store without files, for tests and throw-away clusters.
+    pub fn in_memory(options: EngineOptions, tasks: &base::Tasks) -> Self {
+        let shared = Arc::new(Shared::new(State::default()));
+        Self::start(shared.clone(), Sink::memory(shared), options, tasks)
+    }
+
+    fn start(shared: Arc<Shared>, sink: Sink, options: EngineOptions, tasks: &base::Tasks) -> Self {
+        let lease_changed = Arc::new(Notify::new());
+        let engine = Self { inner: Arc::new(Inner { shared, options, sink, lease_changed: lease_changed.clone() }) };
+        let weak = Arc::downgrade(&engine.inner);
+        tasks.spawn_critical("store leases", async move {
+            // Holds the store only while it works, so that dropping the last handle closes it.
+            while let Some(inner) = weak.upgrade() {
+                let engine = Engine { inner };
+                let wait_ms = engine.end_leases().await;
+                drop(engine);
+                let _ = tokio::time::timeout(Duration::from_millis(wait_ms), lease_changed.notified()).await;
+            }
+            std::future::pending().await
+        });
+        engine
+    }
+
+    /// Finishes what is under way, writes a checkpoint, ends all watches and lets go of the files. Later calls answer `Unavailable`.
+    pub async fn close(&self) -> Result<(), KvError> {
+        let result = self.inner.sink.close().await;
+        self.inner.shared.hub.close(closed());
+        result
+    }
+
+    /// Number of running watches.
+    pub fn watcher_count(&self) -> usize {
+        self.inner.shared.hub.watcher_count()
+    }
+
+    async fn propose(&self, command: Command) -> Result<Reply, KvError> {
+        let encoded = codec::encode(&command);
+        if encoded.len() > self.inner.options.max_request_bytes && matches!(command, Command::Txn(_)) {
+            return Err(KvError::RequestTooLarge);
+        }
+        self.inner.sink.propose(command, encoded).await
+    }
+
+    fn check_quota(&self) -> Result<(), KvError> {
+        let used = self.inner.shared.state.read().index.size_bytes();
+        if used > self.inner.options.quota_bytes { Err(KvError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Ends what is due and records the remaining time of long leases; returns after how many milliseconds to look again.
+    async fn end_leases(&self) -> u64 {
+        let shared = &self.inner.shared;
+        let expired = shared.state.write().leases.take_expired(shared.now_ms(), LEASES_ENDED_AT_ONCE);
+        for id in expired {
+            match self.propose(Command::LeaseRevoke(id)).await {
+                Ok(_) | Err(KvError::LeaseNotFound) => {}
+                Err(error) => {
+                    tracing::warn!(lease = id, %error, "a lease is over but its end could not be written, trying again");
+                    shared.state.write().leases.end_failed(id, shared.now_ms() + LEASE_RETRY_MS);
+                }
+            }
+        }
+        let remaining = shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, shared.now_ms());
+        if !remaining.is_empty()
+            && let Err(error) = self.propose(Command::LeaseCheckpoint(remaining)).await
+        {
+            tracing::warn!(%error, "remaining times of leases could not be recorded: after a restart they last longer");
+        }
+        let now_ms = shared.now_ms();
+        let deadline_ms = shared.state.read().leases.next_deadline_ms();
+        deadline_ms.map_or(LEASE_CHECKPOINT_MS, |deadline| deadline.saturating_sub(now_ms).min(LEASE_CHECKPOINT_MS))
+    }
+}
+
+pub(crate) fn closed() -> KvError {
+    KvError::Unavailable("the store is closed".into())
+}
+
+#[async_trait::async_trait]
+impl Kv for Engine {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
+        self.inner.sink.check_open()?;
+        check::key(&request.range.key)?;
+        let shared = &self.inner.shared;
+        let mut budget = SCAN_BUDGET;
+        'again: loop {
+            let mut found = Found::default();
+            let mut from = None;
+            let mut pinned = None;
+            loop {
+                let state = shared.state.read();
+                let (at, revision) = match pinned {
+                    None => *pinned.insert((state.read_revision(&request)?, state.revision)),
+                    Some((at, _)) if at < state.compact_revision && request.revision <= 0 => {
+                        // The newest revision of a moment ago is compacted already: read the present one, in one go.
+                        budget = usize::MAX;
+                        continue 'again;
+                    }
+                    Some((at, _)) if at < state.compact_revision => {
+                        return Err(KvError::Compacted { compact_revision: state.compact_revision });
+                    }
+                    Some(pinned) => pinned,
+                };
+                from = state.scan(&request, from.as_ref(), at, budget, &mut found).next;
+                drop(state);
+                if from.is_none() {
+                    return Ok(range::respond(&request, revision, found));
+                }
+            }
+        }
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, KvError> {
+        self.inner.sink.check_open()?;
+        check::txn(&txn, self.inner.options.max_txn_ops)?;
+        if check::is_read_only(&txn) {
+            return self.inner.shared.state.read().read_txn(&txn);
+        }
+        if check::has_put(&txn) {
+            self.check_quota()?;
+        }
+        match self.propose(Command::Txn(txn)).await? {
+            Reply::Txn(response) => Ok(response),
+            Reply::Done => Err(KvError::Internal("a transaction got another command's answer".into())),
+        }
+    }
+
+    async fn compact(&self, revision: Revision, physical: bool) -> Result<(), KvError> {
+        self.propose(Command::Compact(revision)).await?;
+        self.inner.sink.sweep(physical).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watch>, KvError> {
+        self.inner.sink.check_open()?;
+        let interval = self.inner.options.watch_progress_interval;
+        Ok(Box::new(EngineWatch::new(self.inner.shared.clone(), request, interval)?))
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseStatus, KvError> {
+        // etcd counts whole seconds.
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        if seconds > MAX_TTL_S {
+            return Err(KvError::LeaseTtlTooLarge);
+        }
+        let id = if id == 0 { rand::random_range(1..LeaseId::MAX) } else { id };
+        let granted_ttl = Duration::from_secs(seconds).max(self.inner.options.min_lease_ttl);
+        let ttl_ms = u64::try_from(granted_ttl.as_millis()).map_err(|_| KvError::LeaseTtlTooLarge)?;
+        self.propose(Command::LeaseGrant { id, ttl_ms }).await?;
+        self.inner.lease_changed.notify_one();
+        Ok(LeaseStatus { id, granted_ttl, remaining_ttl: granted_ttl, keys: Vec::new() })
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<(), KvError> {
+        self.propose(Command::LeaseRevoke(id)).await.map(|_| ())
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
+        self.inner.sink.check_open()?;
+        let shared = &self.inner.shared;
+        let (renewed, shortened) = {
+            let mut state = shared.state.write();
+            (state.leases.renew(id, shared.now_ms())?, state.leases.has_checkpoint(id))
+        };
+        if shortened {
+            self.propose(Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+        }
+        Ok(renewed)
+    }
+
+    async fn lease_status(&self, id: LeaseId) -> Result<LeaseStatus, KvError> {
+        self.inner.sink.check_open()?;
+        let shared = &self.inner.shared;
+        shared.state.read().leases.status(id, shared.now_ms())
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, KvError> {
+        self.inner.sink.check_open()?;
+        Ok(self.inner.shared.state.read().leases.ids())
+    }
+
+    async fn status(&self) -> Result<StoreStatus, KvError> {
+        self.inner.sink.check_open()?;
+        let (revision, compact_revision, db_size_in_use) = {
+            let state = self.inner.shared.state.read();
+            (state.revision, state.compact_revision, state.index.size_bytes())
+        };
+        let db_size = self.inner.sink.size_bytes().unwrap_or(db_size_in_use);
+        Ok(StoreStatus { revision, compact_revision, db_size, db_size_in_use })
+    }
+}
+
+impl Shared {
+    pub fn new(state: State) -> Self {
+        let revision = state.revision;
+        Self { state: parking_lot::RwLock::new(state), hub: Hub::new(revision), epoch: base::clock::monotonic() }
+    }
+
+    /// Milliseconds since the store was opened: the clock of its leases.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(base::clock::monotonic().duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

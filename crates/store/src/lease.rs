@@ -1,0 +1,206 @@
+//! Leases: which keys hang on them and when they end. Pure: time comes in as milliseconds of any clock that only grows.
+//!
+//! Deadlines are this member's own and not replicated, as in etcd (server/lease/lessor.go): after a restart a lease has its whole time again, or what
+//! the last checkpoint of it said.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::kv::{KvError, LeaseId, LeaseStatus};
+
+/// etcd's MaxLeaseTTL, in seconds.
+pub(crate) const MAX_TTL_S: u64 = 9_000_000_000;
+
+#[derive(Debug)]
+struct Lease {
+    ttl_ms: u64,
+    /// Remaining time of a long lease as last checkpointed; 0: none.
+    checkpoint_ms: u64,
+    deadline_ms: u64,
+    /// Told to end: it may not be renewed until that is done or has failed.
+    ending: bool,
+    keys: BTreeSet<Bytes>,
+}
+
+/// A lease as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseRecord {
+    pub id: LeaseId,
+    pub ttl_ms: u64,
+    pub checkpoint_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    by_id: HashMap<LeaseId, Lease>,
+    deadlines: BTreeSet<(u64, LeaseId)>,
+}
+
+impl Leases {
+    pub fn exists(&self, id: LeaseId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    pub fn ids(&self) -> Vec<LeaseId> {
+        self.deadlines.iter().map(|(_, id)| *id).collect()
+    }
+
+    pub fn records(&self) -> Vec<LeaseRecord> {
+        let record = |(id, lease): (&LeaseId, &Lease)| LeaseRecord { id: *id, ttl_ms: lease.ttl_ms, checkpoint_ms: lease.checkpoint_ms };
+        self.by_id.iter().map(record).collect()
+    }
+
+    pub fn grant(&mut self, id: LeaseId, ttl_ms: u64, now_ms: u64) -> Result<(), KvError> {
+        if self.exists(id) {
+            return Err(KvError::LeaseExists);
+        }
+        self.restore(LeaseRecord { id, ttl_ms, checkpoint_ms: 0 }, now_ms);
+        Ok(())
+    }
+
+    /// Puts a stored lease back, with the time that is known to remain.
+    pub fn restore(&mut self, record: LeaseRecord, now_ms: u64) {
+        let remaining = if record.checkpoint_ms > 0 { record.checkpoint_ms } else { record.ttl_ms };
+        let deadline_ms = now_ms.saturating_add(remaining);
+        let lease = Lease { ttl_ms: record.ttl_ms, checkpoint_ms: record.checkpoint_ms, deadline_ms, ending: false, keys: BTreeSet::new() };
+        if let Some(old) = self.by_id.insert(record.id, lease) {
+            self.deadlines.remove(&(old.deadline_ms, record.id));
+        }
+        self.deadlines.insert((deadline_ms, record.id));
+    }
+
+    /// Ends a lease; returns its keys, sorted.
+    pub fn revoke(&mut self, id: LeaseId) -> Result<BTreeSet<Bytes>, KvError> {
+        let lease = self.by_id.remove(&id).ok_or(KvError::LeaseNotFound)?;
+        self.deadlines.remove(&(lease.deadline_ms, id));
+        Ok(lease.keys)
+    }
+
+    /// Gives the lease its whole time again; returns it.
+    pub fn renew(&mut self, id: LeaseId, now_ms: u64) -> Result<Duration, KvError> {
+        let lease = self.by_id.get_mut(&id).filter(|lease| !lease.ending).ok_or(KvError::LeaseNotFound)?;
+        self.deadlines.remove(&(lease.deadline_ms, id));
+        lease.deadline_ms = now_ms.saturating_add(lease.ttl_ms);
+        self.deadlines.insert((lease.deadline_ms, id));
+        Ok(Duration::from_millis(lease.ttl_ms))
+    }
+
+    /// Whether a shortened time is on record, which a renewal has to take back.
+    pub fn has_checkpoint(&self, id: LeaseId) -> bool {
+        self.by_id.get(&id).is_some_and(|lease| lease.checkpoint_ms > 0)
+    }
+
+    /// Records how much time remains (0: all of it), for the next restart.
+    pub fn checkpoint(&mut self, id: LeaseId, remaining_ms: u64) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.checkpoint_ms = remaining_ms.min(lease.ttl_ms);
+        }
+    }
+
+    pub fn status(&self, id: LeaseId, now_ms: u64) -> Result<LeaseStatus, KvError> {
+        let lease = self.by_id.get(&id).ok_or(KvError::LeaseNotFound)?;
+        Ok(LeaseStatus {
+            id,
+            granted_ttl: Duration::from_millis(lease.ttl_ms),
+            remaining_ttl: Duration::from_millis(lease.deadline_ms.saturating_sub(now_ms)),
+            keys: lease.keys.iter().cloned().collect(),
+        })
+    }
+
+    pub fn attach(&mut self, id: LeaseId, key: Bytes) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.keys.insert(key);
+        }
+    }
+
+    pub fn detach(&mut self, id: LeaseId, key: &[u8]) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.keys.remove(key);
+        }
+    }
+
+    /// When the next lease ends that was not told to.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.iter().find(|(_, id)| self.by_id.get(id).is_some_and(|lease| !lease.ending)).map(|(deadline, _)| *deadline)
+    }
+
+    /// Leases whose time is over, at most `limit`; they can no longer be renewed.
+    pub fn take_expired(&mut self, now_ms: u64, limit: usize) -> Vec<LeaseId> {
+        let due: Vec<LeaseId> = self.deadlines.range(..=(now_ms, LeaseId::MAX)).map(|(_, id)| *id).collect();
+        let mut expired = Vec::new();
+        for id in due {
+            if expired.len() == limit {
+                break;
+            }
+            if let Some(lease) = self.by_id.get_mut(&id)
+                && !lease.ending
+            {
+                lease.ending = true;
+                expired.push(id);
+            }
+        }
+        expired
+    }
+
+    /// The end of a lease could not be written: it is due again at `retry_ms`.
+    pub fn end_failed(&mut self, id: LeaseId, retry_ms: u64) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.ending = false;
+            self.deadlines.remove(&(lease.deadline_ms, id));
+            lease.deadline_ms = retry_ms;
+            self.deadlines.insert((retry_ms, id));
+        }
+    }
+
+    /// Remaining times of leases longer than `interval_ms`, for a checkpoint of them.
+    pub fn remaining_of_long(&self, interval_ms: u64, now_ms: u64) -> Vec<(LeaseId, u64)> {
+        let long = self.by_id.iter().filter(|(_, lease)| lease.ttl_ms > interval_ms && !lease.ending);
+        long.map(|(id, lease)| (*id, lease.deadline_ms.saturating_sub(now_ms).max(1)))
+            .filter(|(id, remaining)| {
+                let lease = &self.by_id[id];
+                let known = if lease.checkpoint_ms > 0 { lease.checkpoint_ms } else { lease.ttl_ms };
+                known.abs_diff(*remaining) >= interval_ms / 2
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lives_and_ends() {
+        let mut leases = Leases::default();
+        leases.grant(7, 2000, 100).unwrap();
+        assert_eq!(leases.grant(7, 2000, 100), Err(KvError::LeaseExists));
+        leases.attach(7, Bytes::from_static(b"k"));
+        assert_eq!(leases.status(7, 600).unwrap().remaining_ttl, Duration::from_millis(1500));
+        assert_eq!(leases.renew(7, 1000), Ok(Duration::from_secs(2)));
+        assert_eq!(leases.next_deadline_ms(), Some(3000));
+        assert!(leases.take_expired(2999, 10).is_empty());
+        assert_eq!(leases.take_expired(3000, 10), [7]);
+        assert!(leases.take_expired(3000, 10).is_empty());
+        assert_eq!(leases.renew(7, 3000), Err(KvError::LeaseNotFound));
+        leases.end_failed(7, 4000);
+        assert_eq!(leases.take_expired(4000, 10), [7]);
+        assert_eq!(leases.revoke(7).unwrap().len(), 1);
+        assert_eq!(leases.revoke(7), Err(KvError::LeaseNotFound));
+        assert_eq!(leases.next_deadline_ms(), None);
+    }
+
+    #[test]
+    fn a_checkpoint_shortens_the_time_after_a_restart() {
+        let mut leases = Leases::default();
+        leases.grant(1, 3_600_000, 0).unwrap();
+        assert_eq!(leases.remaining_of_long(300_000, 100_000), []);
+        assert_eq!(leases.remaining_of_long(300_000, 600_000), [(1, 3_000_000)]);
+        leases.checkpoint(1, 3_000_000);
+        let mut again = Leases::default();
+        again.restore(leases.records()[0], 0);
+        assert_eq!(again.next_deadline_ms(), Some(3_000_000));
+        assert!(again.has_checkpoint(1));
+    }
+}
