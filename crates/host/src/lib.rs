@@ -10,6 +10,8 @@ pub mod linux;
 pub mod net;
 mod netlink;
 pub mod netns;
+#[cfg(feature = "scratch")]
+pub mod scratch;
 
 pub use error::{Error, Result};
 pub use fake::FakeNet;
