@@ -104,7 +104,8 @@ impl LinuxNet {
         let mut message = LinkMessage::default();
         message.header.index = self.index(name)?;
         change(&mut message);
-        self.send(|| format!("{what} of interface {name}"), RouteNetlinkMessage::SetLink(message), 0)
+        // RTM_NEWLINK of an index that is there changes it; RTM_SETLINK would ignore what is a bridge port's.
+        self.send(|| format!("{what} of interface {name}"), RouteNetlinkMessage::NewLink(message), 0)
     }
 
     fn address_message(&self, link: &str, net: &IpNet) -> Result<AddressMessage> {
