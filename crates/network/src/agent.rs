@@ -114,7 +114,12 @@ impl Agent {
     }
 }
 
-fn apply(options: &Options, net: &dyn Net, mut nodes: Vec<NodeNetwork>, previous: Option<NetworkPlan>) -> Result<Option<NetworkPlan>, Error> {
+fn apply(
+    options: &Options,
+    net: &dyn Net,
+    mut nodes: Vec<NodeNetwork>,
+    previous: Option<NetworkPlan>,
+) -> Result<Option<NetworkPlan>, Error> {
     let Some(own) = nodes.iter().position(|n| n.name == options.node_name) else { return Ok(None) };
     let this = nodes.swap_remove(own);
     let uplink_mtu = if options.pod_uplink_mtu != 0 { options.pod_uplink_mtu } else { uplink_mtu(net)? };
@@ -132,7 +137,8 @@ fn apply(options: &Options, net: &dyn Net, mut nodes: Vec<NodeNetwork>, previous
     if !same(|p| &p.filter) {
         net.nft(&plan.filter)?;
     }
-    let (neighbours, forwarding) = previous.as_ref().map_or((BTreeSet::new(), BTreeSet::new()), |p| (p.neighbours.clone(), p.forwarding.clone()));
+    let (neighbours, forwarding) =
+        previous.as_ref().map_or((BTreeSet::new(), BTreeSet::new()), |p| (p.neighbours.clone(), p.forwarding.clone()));
     let current = Current { links: net.links()?, addresses: net.addresses()?, routes: net.routes()?, neighbours, forwarding };
     let (changes, failures) = plan::changes(&plan, &current);
     for change in &changes {

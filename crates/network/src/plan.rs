@@ -243,14 +243,24 @@ fn overlay_changes(plan: &NetworkPlan, current: &Current, changes: &mut Vec<Chan
         }
     }
     let have: Vec<&IpNet> = if fresh { Vec::new() } else { current.addresses_of(OVERLAY).collect() };
-    changes.extend(have.iter().filter(|n| !vxlan.addresses.contains(n) && !is_link_local(n)).map(|n| Change::DeleteAddress { link: link(), net: **n }));
+    changes.extend(
+        have.iter().filter(|n| !vxlan.addresses.contains(n) && !is_link_local(n)).map(|n| Change::DeleteAddress { link: link(), net: **n }),
+    );
     changes.extend(vxlan.addresses.iter().filter(|n| !have.contains(n)).map(|n| Change::AddAddress { link: link(), net: *n }));
     let empty = (BTreeSet::new(), BTreeSet::new());
     let (neighbours, forwarding) = if fresh { (&empty.0, &empty.1) } else { (&current.neighbours, &current.forwarding) };
     changes.extend(neighbours.difference(&plan.neighbours).map(|(ip, _)| Change::DeleteNeighbour { link: link(), ip: *ip }));
-    changes.extend(forwarding.difference(&plan.forwarding).map(|(mac, ip)| Change::DeleteForwarding { link: link(), mac: Mac(*mac), remote: *ip }));
+    changes.extend(forwarding.difference(&plan.forwarding).map(|(mac, ip)| Change::DeleteForwarding {
+        link: link(),
+        mac: Mac(*mac),
+        remote: *ip,
+    }));
     changes.extend(plan.neighbours.difference(neighbours).map(|(ip, mac)| Change::PutNeighbour { link: link(), ip: *ip, mac: Mac(*mac) }));
-    changes.extend(plan.forwarding.difference(forwarding).map(|(mac, ip)| Change::PutForwarding { link: link(), mac: Mac(*mac), remote: *ip }));
+    changes.extend(plan.forwarding.difference(forwarding).map(|(mac, ip)| Change::PutForwarding {
+        link: link(),
+        mac: Mac(*mac),
+        remote: *ip,
+    }));
 }
 
 fn is_link_local(net: &IpNet) -> bool {

@@ -29,12 +29,8 @@ impl Node {
     }
 
     fn call(&self, command: &str, id: &str, pod: &ScratchNetns, conf: &str) -> (i32, Value) {
-        let env = Env {
-            command: command.into(),
-            container_id: id.into(),
-            netns: pod.path.to_string_lossy().into_owned(),
-            ifname: "eth0".into(),
-        };
+        let env =
+            Env { command: command.into(), container_id: id.into(), netns: pod.path.to_string_lossy().into_owned(), ifname: "eth0".into() };
         let (code, output) = self.host.enter(|| cni::main(&env, conf.as_bytes()));
         (code, serde_json::from_str(&output).unwrap_or(Value::String(output)))
     }

@@ -155,8 +155,7 @@ mod tests {
         };
         let check = |mapping: PortMapping, expected: &[&str]| {
             let ips = ["10.244.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-            let got: Vec<String> =
-                elements(&[mapping], &ips).iter().map(|e| format!("{} {} : {}", e.map, e.key, e.value)).collect();
+            let got: Vec<String> = elements(&[mapping], &ips).iter().map(|e| format!("{} {} : {}", e.map, e.key, e.value)).collect();
             assert_eq!(got, expected);
         };
         check(mapping(8080, "TCP", ""), &["any4 tcp . 8080 : 10.244.0.2 . 80", "any6 tcp . 8080 : fd00::2 . 80"]);
