@@ -189,6 +189,11 @@ impl User {
     pub fn certificate_pem(&self) -> Option<String> {
         decode(self.client_certificate_data.as_deref()?)
     }
+
+    /// The embedded client key as PEM.
+    pub fn key_pem(&self) -> Option<String> {
+        decode(self.client_key_data.as_deref()?)
+    }
 }
 
 impl Cluster {

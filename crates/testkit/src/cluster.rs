@@ -44,6 +44,11 @@ impl Cluster {
         ["data", "run", "config"].iter().flat_map(|kind| [format!("--{kind}-dir"), self.host.path(kind).display().to_string()]).collect()
     }
 
+    /// `oxikube down` without deleting anything.
+    pub fn down_keeping_data(&self) -> Result<String> {
+        output(self.oxikube("down").args(self.place()))
+    }
+
     pub fn down(&self) -> Result<String> {
         output(self.oxikube("down").args(self.place()).arg("--delete-data"))
     }

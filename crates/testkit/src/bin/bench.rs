@@ -1,3 +1,0 @@
-//! `bench --binary FILE`: speed and size of a real cluster, each beside its target.
-
-fn main() {}
