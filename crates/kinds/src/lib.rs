@@ -1,5 +1,6 @@
 //! The table of kinds: one row per resource with its pure hooks, schemas, patches, codecs, table printing. Must not do I/O.
 
+pub mod apply;
 pub mod check;
 pub mod facts;
 pub mod kind;

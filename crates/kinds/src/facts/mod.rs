@@ -4,7 +4,7 @@
 //! Format of `facts.txt`: `:TYPE [atomic]` starts a type, then a line per field, `NAME=NUMBER SHAPE [FLAG...]`.
 //! NUMBER is empty (JSON only) or a path: `2.5` is field 5 of the struct that Go inlines and protobuf nests as field 2.
 //! SHAPE is a scalar, a type, `[]SHAPE` or `{}SHAPE`. Flags: `set`, `map:KEYS`, `atomic`, `granular`, `merge`, `retainKeys`, `replace`,
-//! `merge:KEY`, `default:JSON`, `value` (a struct that Go holds by value, so that every object has it, if empty).
+//! `merge:KEY`, `default:JSON`, `value` (Go always writes the field, if empty).
 
 use std::sync::OnceLock;
 
@@ -57,7 +57,7 @@ pub struct Field {
     pub merge_key: Option<&'static str>,
     pub strategy: Strategy,
     pub default: Option<Value>,
-    /// A struct that Go holds by value.
+    /// Go always writes the field: a struct held by value, or a list without `omitempty`.
     pub is_value: bool,
 }
 
