@@ -1,63 +1,88 @@
 //! The way of a command into the store: through the log, then the state machine, then the watchers, then back to its sender.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::{mpsc, oneshot};
+
+use crate::check;
 use crate::engine::closed;
+use crate::index::Version;
+use crate::keeper::Desk;
 use crate::kv::{KvError, Revision};
-use crate::options::EngineOptions;
 use crate::state::{Command, Reply};
+use crate::wal::Wal;
 use crate::watch::Shared;
 
 /// Versions that a sweep looks at under one hold of the lock.
 const SWEEP_BUDGET: usize = 256;
+/// Commands that are applied under one hold of the lock.
+const APPLY_BUDGET: usize = 64;
+/// One write to the disk carries at most so many commands and about so many bytes.
+const BATCH_COMMANDS: usize = 1024;
+const BATCH_BYTES: usize = 2 << 20;
+/// Commands that may wait for the writer; more wait with their senders.
+pub(crate) const QUEUE_COMMANDS: usize = 1024;
 
 pub(crate) type Answer = Result<Reply, KvError>;
 
 /// Where commands go.
 pub(crate) enum Sink {
-    Memory(Memory),
+    /// Applied by their senders: no thread and no waiting, so that a paused clock stands still.
+    Memory { shared: Arc<Shared>, closed: AtomicBool },
+    /// Through the writer's log.
+    Log { writer: mpsc::Sender<Message>, keeper: Arc<Desk> },
 }
 
-pub(crate) struct Memory {
-    shared: Arc<Shared>,
-    closed: std::sync::atomic::AtomicBool,
+pub(crate) struct Proposal {
+    pub command: Command,
+    pub encoded: Vec<u8>,
+    pub reply: oneshot::Sender<Answer>,
 }
 
-pub(crate) fn open(_dir: &Path, _options: &EngineOptions, _tasks: &base::Tasks) -> Result<(Arc<Shared>, Sink), KvError> {
-    Err(KvError::Unavailable("this build keeps its store in memory only".into()))
+pub(crate) enum Message {
+    Propose(Proposal),
+    Close(oneshot::Sender<Result<(), KvError>>),
 }
 
 impl Sink {
     pub fn memory(shared: Arc<Shared>) -> Self {
-        Self::Memory(Memory { shared, closed: Default::default() })
+        Self::Memory { shared, closed: AtomicBool::new(false) }
     }
 
     pub fn check_open(&self) -> Result<(), KvError> {
-        match self {
-            Self::Memory(memory) if memory.closed.load(std::sync::atomic::Ordering::Relaxed) => Err(closed()),
-            Self::Memory(_) => Ok(()),
-        }
+        let is_closed = match self {
+            Self::Memory { closed, .. } => closed.load(Ordering::Relaxed),
+            Self::Log { writer, .. } => writer.is_closed(),
+        };
+        if is_closed { Err(closed()) } else { Ok(()) }
     }
 
     /// Returns when the command is durable and applied.
-    pub async fn propose(&self, command: Command, _encoded: Vec<u8>) -> Answer {
+    pub async fn propose(&self, command: Command, encoded: Vec<u8>) -> Answer {
         self.check_open()?;
         match self {
-            Self::Memory(memory) => {
-                let mut answers = apply(&memory.shared, vec![command]);
-                answers.pop().unwrap_or_else(|| Err(closed()))
+            Self::Memory { shared, .. } => apply(shared, vec![command]).pop().unwrap_or_else(|| Err(closed())),
+            Self::Log { writer, .. } => {
+                let (reply, answer) = oneshot::channel();
+                writer.send(Message::Propose(Proposal { command, encoded, reply })).await.map_err(|_| closed())?;
+                answer.await.map_err(|_| closed())?
             }
         }
     }
 
-    /// Removes what is compacted, in small steps.
-    pub async fn sweep(&self, _wait: bool) -> Result<(), KvError> {
+    /// Removes what is compacted, in small steps. Without `wait` it is only begun where that needs the disk.
+    pub async fn sweep(&self, wait: bool) -> Result<(), KvError> {
         match self {
-            Self::Memory(memory) => {
-                while sweep_step(&memory.shared, Revision::MAX, &mut Vec::new()) {
+            Self::Memory { shared, .. } => {
+                while sweep_step(shared, Revision::MAX, &mut Vec::new()) {
                     tokio::task::yield_now().await;
                 }
+                Ok(())
+            }
+            Self::Log { keeper, .. } if wait => keeper.order_sweep_and_wait().await.unwrap_or_else(|_| Err(closed())),
+            Self::Log { keeper, .. } => {
+                keeper.order_sweep();
                 Ok(())
             }
         }
@@ -66,17 +91,131 @@ impl Sink {
     /// Bytes on disk; `None` without a disk.
     pub fn size_bytes(&self) -> Option<u64> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory { .. } => None,
+            Self::Log { keeper, .. } => Some(keeper.disk_bytes()),
         }
     }
 
     pub async fn close(&self) -> Result<(), KvError> {
         match self {
-            Self::Memory(memory) => {
-                memory.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+            Self::Memory { closed, .. } => {
+                closed.store(true, Ordering::Relaxed);
                 Ok(())
             }
+            Self::Log { writer, .. } => {
+                let (reply, done) = oneshot::channel();
+                if writer.send(Message::Close(reply)).await.is_err() {
+                    return Ok(());
+                }
+                done.await.unwrap_or_else(|_| Err(KvError::Unavailable("the store ended before it was closed".into())))
+            }
         }
+    }
+}
+
+/// The only one who writes to the log.
+pub(crate) struct Writer {
+    pub shared: Arc<Shared>,
+    pub wal: Wal,
+    pub keeper: Arc<Desk>,
+    /// Log bytes after which a checkpoint is due.
+    pub checkpoint_bytes: u64,
+    pub uncheckpointed_bytes: u64,
+}
+
+impl Writer {
+    /// Serves until the store is closed or its last handle is gone. `healthy` is dropped when the log fails; then only errors are answered.
+    pub fn run(mut self, mut messages: mpsc::Receiver<Message>, healthy: oneshot::Sender<()>) {
+        let mut healthy = Some(healthy);
+        let mut close = None;
+        while close.is_none()
+            && let Some(first) = messages.blocking_recv()
+        {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Propose(proposal) => {
+                        bytes += proposal.encoded.len();
+                        batch.push(proposal);
+                    }
+                    Message::Close(reply) => {
+                        close = Some(reply);
+                        break;
+                    }
+                }
+                if batch.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
+                    next = messages.try_recv().ok();
+                }
+            }
+            self.commit(batch);
+            if self.wal.failed().is_some() {
+                healthy = None;
+            }
+        }
+        // From here on senders find the channel closed.
+        drop(messages);
+        self.keeper.order_close(close);
+        if let Some(healthy) = healthy {
+            let _ = healthy.send(());
+        }
+    }
+
+    /// Makes a batch durable, applies it, answers.
+    pub fn commit(&mut self, batch: Vec<Proposal>) {
+        let batch = self.refuse_growth(batch);
+        if batch.is_empty() {
+            return;
+        }
+        let mut commands = Vec::with_capacity(batch.len());
+        let mut records = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for proposal in batch {
+            commands.push(proposal.command);
+            records.push(proposal.encoded);
+            replies.push(proposal.reply);
+        }
+        if let Err(error) = self.wal.append(&records) {
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
+        let mut replies = replies.into_iter();
+        let mut commands = commands.into_iter().peekable();
+        while commands.peek().is_some() {
+            for answer in apply(&self.shared, commands.by_ref().take(APPLY_BUDGET).collect()) {
+                if let Some(reply) = replies.next() {
+                    // Whoever does not wait any more does not mind.
+                    let _ = reply.send(answer);
+                }
+            }
+        }
+        self.uncheckpointed_bytes += records.iter().map(|record| record.len() as u64).sum::<u64>();
+        if self.uncheckpointed_bytes >= self.checkpoint_bytes {
+            self.uncheckpointed_bytes = 0;
+            self.keeper.order_checkpoint();
+        }
+    }
+
+    /// On a full disk the rest of the log is kept for commands that make room; the others are answered with `NoSpace`.
+    fn refuse_growth(&mut self, batch: Vec<Proposal>) -> Vec<Proposal> {
+        let Err(error) = self.wal.reserve() else { return batch };
+        let mut rest = Vec::with_capacity(batch.len());
+        for proposal in batch {
+            let grows = match &proposal.command {
+                Command::Txn(txn) => check::has_put(txn),
+                Command::LeaseGrant { .. } => true,
+                Command::Compact(_) | Command::LeaseRevoke(_) | Command::LeaseCheckpoint(_) => false,
+            };
+            if grows {
+                let _ = proposal.reply.send(Err(error.clone()));
+            } else {
+                rest.push(proposal);
+            }
+        }
+        rest
     }
 }
 
@@ -101,7 +240,7 @@ pub(crate) fn apply(shared: &Shared, commands: Vec<Command>) -> Vec<Answer> {
 }
 
 /// One small step of removing what is compacted and not newer than `limit`; returns whether there is more to do.
-pub(crate) fn sweep_step(shared: &Shared, limit: Revision, removed: &mut Vec<Arc<crate::index::Version>>) -> bool {
+pub(crate) fn sweep_step(shared: &Shared, limit: Revision, removed: &mut Vec<Arc<Version>>) -> bool {
     let mut state = shared.state.write();
     let compacted = state.compact_revision;
     state.index.sweep(compacted, limit, SWEEP_BUDGET, removed)

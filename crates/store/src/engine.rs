@@ -8,12 +8,13 @@ use tokio::sync::Notify;
 
 use crate::check;
 use crate::codec;
-use crate::commit::{self, Sink};
+use crate::commit::Sink;
 use crate::index::Found;
 use crate::kv::*;
 use crate::lease::MAX_TTL_S;
 use crate::options::EngineOptions;
 use crate::range;
+use crate::recovery;
 use crate::state::{Command, Reply, State};
 use crate::watch::{EngineWatch, Hub, Shared};
 
@@ -41,9 +42,10 @@ struct Inner {
 impl Engine {
     /// Opens the store in `dir`, or makes it. Blocks while it reads the checkpoint and the log. Call it inside a tokio runtime.
     ///
-    /// Fails with `Corrupt` when the files are damaged, written by a newer program or held by another process: nothing is changed then.
+    /// Fails with `Corrupt` when the files are damaged or written by a newer program and with `Unavailable` when they cannot be used, as while another
+    /// process holds them. Nothing is changed then, and the text says what to do.
     pub fn open(dir: &Path, options: EngineOptions, tasks: &base::Tasks) -> Result<Self, KvError> {
-        let (shared, sink) = commit::open(dir, &options, tasks)?;
+        let (shared, sink) = recovery::open(dir, &options, tasks)?;
         Ok(Self::start(shared, sink, options, tasks))
     }
 

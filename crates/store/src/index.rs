@@ -117,21 +117,25 @@ impl Index {
     }
 
     /// Adds a version that is newer than all others.
-    pub fn push(&mut self, version: Version) -> Change {
-        let version = Arc::new(version);
+    pub fn push(&mut self, mut version: Version) -> Change {
         self.bytes += version.size_bytes();
-        self.changes.push_back(version.clone());
-        let previous = match self.keys.get_mut(&version.key) {
+        let (version, previous) = match self.keys.get_mut(&version.key) {
             Some(history) => {
-                let previous = history.0.last().filter(|newest| !newest.is_deletion()).cloned();
+                let newest = history.0.last().expect("a key without versions is removed");
+                // The key's bytes are shared by all its versions.
+                version.key = newest.key.clone();
+                let previous = (!newest.is_deletion()).then(|| newest.clone());
+                let version = Arc::new(version);
                 history.0.push(version.clone());
-                previous
+                (version, previous)
             }
             None => {
+                let version = Arc::new(version);
                 self.keys.insert(version.key.clone(), History(vec![version.clone()]));
-                None
+                (version, None)
             }
         };
+        self.changes.push_back(version.clone());
         Change { version, previous }
     }
 

@@ -1,19 +1,25 @@
 //! The versioned key-value store with etcd's semantics, behind one trait. Must not know Kubernetes kinds.
 //!
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
-//! commands as bytes, `commit` the one writer, `watch` the fan-out.
+//! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint`, compaction),
+//! `recovery` the start, `watch` the fan-out. Under the files lies `disk`, which tests replace.
 
 mod check;
+mod checkpoint;
 mod codec;
 mod commit;
+mod disk;
 mod engine;
 mod index;
+mod keeper;
 pub mod kv;
 mod lease;
 mod options;
 mod range;
+mod recovery;
 mod state;
 pub mod suite;
+mod wal;
 mod watch;
 
 pub use engine::Engine;

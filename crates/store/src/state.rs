@@ -55,18 +55,18 @@ impl State {
         compact_revision: Revision,
         applied_index: u64,
         leases: &[LeaseRecord],
-        versions: impl Iterator<Item = Result<Version, KvError>>,
+        versions: Vec<Version>,
         now_ms: u64,
-    ) -> Result<Self, KvError> {
+    ) -> Self {
         let mut state = Self { revision, compact_revision, applied_index, ..Self::default() };
         for lease in leases {
             state.leases.restore(*lease, now_ms);
         }
         for version in versions {
-            let change = state.index.push(version?);
+            let change = state.index.push(version);
             state.relink(&change);
         }
-        Ok(state)
+        state
     }
 
     /// Applies the command at the given place of the log. `now_ms` only sets deadlines of leases.
@@ -263,8 +263,7 @@ impl Write<'_> {
                 lease: if request.ignore_lease { old.lease } else { request.lease },
                 create_revision: old.create_revision,
                 version: old.version + 1,
-                // The key's bytes are shared by all its versions.
-                key: old.key.clone(),
+                key: request.key,
                 mod_revision: self.next,
                 sub: self.sub(),
             },

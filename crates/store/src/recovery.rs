@@ -1,0 +1,107 @@
+//! The start of a store on disk: checkpoint, then log, then the threads that serve it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::checkpoint::{Checkpoint, Meta};
+use crate::codec;
+use crate::commit::{Message, QUEUE_COMMANDS, Sink, Writer};
+use crate::disk::{Files, Folder, Lock};
+use crate::keeper::{Desk, Keeper};
+use crate::kv::{KvError, Revision};
+use crate::options::EngineOptions;
+use crate::state::State;
+use crate::wal::Wal;
+use crate::watch::Shared;
+
+/// A store as it was when it stopped, and the two who go on with it.
+pub(crate) struct Recovered {
+    pub shared: Arc<Shared>,
+    pub writer: Writer,
+    pub keeper: Keeper,
+}
+
+/// Opens the store in `dir` and starts its threads, supervised by `tasks`.
+pub(crate) fn open(dir: &Path, options: &EngineOptions, tasks: &base::Tasks) -> Result<(Arc<Shared>, Sink), KvError> {
+    let cannot = |error: std::io::Error| KvError::Unavailable(format!("the data folder {} cannot be used: {error}", dir.display()));
+    let files = Folder::open(dir).map_err(cannot)?;
+    let lock = Lock::take(dir)?;
+    let log_files = Folder::open(&dir.join("wal")).map_err(cannot)?;
+    let Recovered { shared, writer, keeper } = recover(Arc::new(files), Arc::new(log_files), options)?;
+    let desk = writer.keeper.clone();
+    let (messages, inbox) = mpsc::channel::<Message>(QUEUE_COMMANDS);
+    spawn("store-writer", "store writer", tasks, move |healthy| writer.run(inbox, healthy))?;
+    let keeper_desk = desk.clone();
+    spawn("store-keeper", "store keeper", tasks, move |healthy| keeper.run(&keeper_desk, healthy, lock))?;
+    Ok((shared, Sink::Log { writer: messages, keeper: desk }))
+}
+
+/// Runs a thread of the store. It blocks on the disk for all its life, so it is no task; a task stands for it and fails when it dies.
+fn spawn(
+    thread: &'static str,
+    task: &'static str,
+    tasks: &base::Tasks,
+    body: impl FnOnce(oneshot::Sender<()>) + Send + 'static,
+) -> Result<(), KvError> {
+    let (healthy, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::Builder::new()
+        .name(thread.into())
+        .spawn(move || {
+            // The clock of the runtime, paused or not, is the clock of its store.
+            let _clock = runtime.enter();
+            body(healthy);
+        })
+        .map_err(|error| KvError::Unavailable(format!("the thread {thread} cannot be started: {error}")))?;
+    tasks.spawn_critical(task, async move {
+        if ended.await.is_ok() {
+            // Closed in order: nothing is left to supervise.
+            std::future::pending().await
+        }
+    });
+    Ok(())
+}
+
+/// Rebuilds the state from its files.
+pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options: &EngineOptions) -> Result<Recovered, KvError> {
+    let started = base::clock::monotonic();
+    let (checkpoint, loaded) = Checkpoint::open(files)?;
+    let store = loaded.as_ref().map(|loaded| loaded.meta.store);
+    let mut state = match loaded {
+        None => State::default(),
+        Some(loaded) => {
+            let meta = loaded.meta;
+            State::restore(meta.revision, meta.compact_revision, meta.applied_index, &loaded.leases, loaded.versions, 0)
+        }
+    };
+    let (saved_index, saved_revision, saved_compact) = (state.applied_index, state.revision, state.compact_revision);
+    let mut unremoved = Vec::new();
+    state.index.sweep(saved_compact, Revision::MAX, usize::MAX, &mut unremoved);
+    let mut replayed_bytes = 0;
+    let wal = Wal::open(log_files, options.wal_segment_bytes, store, saved_index, |index, record| {
+        replayed_bytes += record.len() as u64;
+        let command = codec::decode(record).map_err(|error| KvError::Corrupt(format!("the command cannot be understood: {error}")))?;
+        // What it answered was told when it was first applied.
+        let _ = state.apply(index, command, 0);
+        Ok(())
+    })?;
+    tracing::info!(
+        revision = state.revision,
+        replayed = state.applied_index - saved_index,
+        took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "the store is open"
+    );
+    let saved = Meta { store: wal.store(), applied_index: saved_index, revision: saved_revision, compact_revision: saved_compact };
+    let shared = Arc::new(Shared::new(state));
+    let keeper = Keeper { shared: shared.clone(), checkpoint, segments: wal.segments(), saved, unremoved };
+    let writer = Writer {
+        shared: shared.clone(),
+        wal,
+        keeper: Arc::new(Desk::default()),
+        checkpoint_bytes: options.checkpoint_wal_bytes,
+        uncheckpointed_bytes: replayed_bytes,
+    };
+    Ok(Recovered { shared, writer, keeper })
+}
