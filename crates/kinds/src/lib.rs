@@ -2,12 +2,15 @@
 
 pub mod apply;
 pub mod check;
+pub mod defaults;
 pub mod facts;
 pub mod kind;
 pub mod patch;
+pub mod printing;
 pub mod row;
 pub mod rows;
 pub mod schema;
+pub mod validation;
 
 pub use kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
 pub use row::{DecodeError, Object, Row};
