@@ -144,6 +144,7 @@ pub trait Kind:
     + Clone
     + Default
     + PartialEq
+    + schemars::JsonSchema
     + std::fmt::Debug
     + Send
     + Sync

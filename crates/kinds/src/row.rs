@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use api::FieldErrors;
 use api::meta::v1::ObjectMeta;
+use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use crate::kind::{Column, Kind, KindInfo};
@@ -71,6 +72,8 @@ pub struct DecodeError(pub String);
 #[allow(clippy::wrong_self_convention)] // `from_*` build the row's objects, not rows.
 pub trait Row: Send + Sync {
     fn info(&self) -> &KindInfo;
+    /// Adds the kind's JSON schema, with all that it refers to, to the generator's definitions.
+    fn define(&self, generator: &mut SchemaGenerator);
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, DecodeError>;
     fn from_value(&self, value: Value) -> Result<Box<dyn Object>, DecodeError>;
     fn default_fields(&self, object: &mut dyn Object);
@@ -117,6 +120,10 @@ fn typed_mut<K: Kind>(object: &mut dyn Object) -> &mut K {
 impl<K: Kind> Row for TypedRow<K> {
     fn info(&self) -> &KindInfo {
         &K::INFO
+    }
+
+    fn define(&self, generator: &mut SchemaGenerator) {
+        generator.subschema_for::<K>();
     }
 
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, DecodeError> {

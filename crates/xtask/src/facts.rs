@@ -130,7 +130,7 @@ fn marker_flags(markers: &[String]) -> Vec<String> {
             continue;
         };
         match name {
-            "listType" if value == "set" => _ = flags.insert("set".to_owned()),
+            "listType" if value == "set" || value == "atomic" => _ = flags.insert(value.to_owned()),
             "listMapKey" => keys.push(value.trim_matches('"').to_owned()),
             "mapType" if value == "atomic" => _ = flags.insert("atomic".to_owned()),
             "structType" if value == "atomic" => _ = flags.insert("atomic".to_owned()),

@@ -1,0 +1,3 @@
+//! Kubernetes' protobuf form of objects.
+
+pub mod wire;
