@@ -4,9 +4,11 @@
 //! thing that failed, the cause and, where there is one, the remedy. All calls block (a netlink request is answered within the
 //! system call); from async code the slow ones, those that start `nft` or `conntrack`, belong on a blocking thread.
 
+pub mod cgroups;
 pub mod error;
 pub mod fake;
 pub mod linux;
+pub mod mounts;
 pub mod net;
 mod netlink;
 pub mod netns;

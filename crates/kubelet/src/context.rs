@@ -8,6 +8,7 @@ use api::core::v1::{Node, ObjectReference, Pod, Service};
 use client::{Client, EventType, Informer, Recorder};
 use parking_lot::RwLock;
 
+use crate::eviction::Pressure;
 use crate::objects::Objects;
 use crate::options::Settings;
 use crate::pod;
@@ -40,6 +41,7 @@ pub struct Context {
     pub statuses: StatusManager,
     pub recorder: Recorder,
     pub machine: RwLock<Machine>,
+    pub pressure: RwLock<Pressure>,
     pub tasks: base::Tasks,
 }
 

@@ -83,7 +83,7 @@ impl Objects {
         seconds: i64,
     ) -> Result<Token, ObjectError> {
         let request = TokenRequest {
-            spec: TokenRequestSpec {
+            spec: Some(TokenRequestSpec {
                 audiences: Some(Some(audience.to_owned()).filter(|audience| !audience.is_empty()).into_iter().collect()),
                 expiration_seconds: Some(seconds),
                 bound_object_ref: Some(BoundObjectReference {
@@ -92,17 +92,18 @@ impl Objects {
                     name: Some(pod.0.to_owned()),
                     uid: Some(pod.1.to_owned()),
                 }),
-            },
+            }),
             ..TokenRequest::default()
         };
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let answer = api.create_token_request(account, &PostParams::default(), &request).await;
         let answer = answer.map_err(|error| failed("token", account, &error))?;
-        let status = answer.status.ok_or_else(|| ObjectError::Other {
+        let given = answer.status.and_then(|status| Some((status.token?, status.expiration_timestamp?.0)));
+        let (token, expires) = given.ok_or_else(|| ObjectError::Other {
             kind: "token",
             name: account.to_owned(),
-            cause: "the server answered a TokenRequest without a status".into(),
+            cause: "the server answered a TokenRequest without a token".into(),
         })?;
-        Ok(Token { token: status.token, expires: status.expiration_timestamp.0 })
+        Ok(Token { token, expires })
     }
 }

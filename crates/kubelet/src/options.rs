@@ -206,3 +206,10 @@ impl Options {
 pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase()
 }
+
+impl Settings {
+    /// The value of kubernetes.io/hostname: the node's name, which upstream's hostname override is.
+    pub fn hostname_label(&self) -> String {
+        self.node_name.clone()
+    }
+}

@@ -217,10 +217,12 @@ mod tests {
 
     #[test]
     fn other_writers_conditions_are_no_difference() {
-        let shown: PodStatus =
-            serde_json::from_value(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}, {"type": "x", "status": "True"}]}))
-                .unwrap();
-        let wanted: PodStatus = serde_json::from_value(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).unwrap();
+        let shown: PodStatus = serde_json::from_value(
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}, {"type": "x", "status": "True"}]}),
+        )
+        .unwrap();
+        let wanted: PodStatus =
+            serde_json::from_value(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).unwrap();
         assert!(same(&shown, &wanted));
         assert!(!same(&PodStatus::default(), &wanted));
     }

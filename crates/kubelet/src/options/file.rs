@@ -115,21 +115,87 @@ pub struct CrashLoopBackOff {
 
 /// Fields of upstream's kind that change nothing here; named so that a typing error is still found.
 const WITHOUT_EFFECT: &[&str] = &[
-    "apiVersion", "kind", "httpCheckFrequency", "staticPodURL", "staticPodURLHeader", "readOnlyPort", "tlsCipherSuites", "tlsMinVersion",
-    "tlsCurvePreferences", "rotateCertificates", "serverTLSBootstrap", "registryPullQPS", "registryBurst", "imagePullCredentialsVerificationPolicy",
-    "preloadedImagesVerificationAllowlist", "eventRecordQPS", "eventBurst", "enableProfilingHandler", "enableDebugFlagsHandler",
-    "oomScoreAdj", "streamingConnectionIdleTimeout", "imageMaximumGCAge", "volumeStatsAggPeriod", "kubeletCgroups", "systemCgroups",
-    "cpuManagerPolicy", "singleProcessOOMKill", "cpuManagerPolicyOptions", "cpuManagerReconcilePeriod", "memoryManagerPolicy",
-    "topologyManagerPolicy", "topologyManagerScope", "topologyManagerPolicyOptions", "qosReserved", "hairpinMode", "runOnce",
-    "cpuCFSQuotaPeriod", "nodeStatusMaxImages", "maxOpenFiles", "contentType", "kubeAPIQPS", "kubeAPIBurst", "evictionSoft",
-    "evictionSoftGracePeriod", "evictionPressureTransitionPeriod", "evictionMaxPodGracePeriod", "evictionMinimumReclaim",
-    "mergeDefaultEvictionSettings", "podsPerCore", "enableControllerAttachDetach", "protectKernelDefaults", "makeIPTablesUtilChains",
-    "iptablesMasqueradeBit", "iptablesDropBit", "featureGates", "memorySwap", "containerLogMaxWorkers", "containerLogMonitorInterval",
-    "configMapAndSecretChangeDetectionStrategy", "reservedSystemCPUs", "showHiddenMetricsForVersion", "systemReservedCgroup",
-    "kubeReservedCgroup", "enforceNodeAllocatable", "allowedUnsafeSysctls", "volumePluginDir", "kernelMemcgNotification", "logging",
-    "enableSystemLogHandler", "enableSystemLogQuery", "shutdownGracePeriod", "shutdownGracePeriodCriticalPods",
-    "shutdownGracePeriodByPodPriority", "reservedMemory", "enableProfilingHandler", "memoryThrottlingFactor", "tracing",
-    "localStorageCapacityIsolation", "failCgroupV1", "userNamespaces", "nodeLeaseRenewInterval",
+    "apiVersion",
+    "kind",
+    "httpCheckFrequency",
+    "staticPodURL",
+    "staticPodURLHeader",
+    "readOnlyPort",
+    "tlsCipherSuites",
+    "tlsMinVersion",
+    "tlsCurvePreferences",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "registryPullQPS",
+    "registryBurst",
+    "imagePullCredentialsVerificationPolicy",
+    "preloadedImagesVerificationAllowlist",
+    "eventRecordQPS",
+    "eventBurst",
+    "enableProfilingHandler",
+    "enableDebugFlagsHandler",
+    "oomScoreAdj",
+    "streamingConnectionIdleTimeout",
+    "imageMaximumGCAge",
+    "volumeStatsAggPeriod",
+    "kubeletCgroups",
+    "systemCgroups",
+    "cpuManagerPolicy",
+    "singleProcessOOMKill",
+    "cpuManagerPolicyOptions",
+    "cpuManagerReconcilePeriod",
+    "memoryManagerPolicy",
+    "topologyManagerPolicy",
+    "topologyManagerScope",
+    "topologyManagerPolicyOptions",
+    "qosReserved",
+    "hairpinMode",
+    "runOnce",
+    "cpuCFSQuotaPeriod",
+    "nodeStatusMaxImages",
+    "maxOpenFiles",
+    "contentType",
+    "kubeAPIQPS",
+    "kubeAPIBurst",
+    "evictionSoft",
+    "evictionSoftGracePeriod",
+    "evictionPressureTransitionPeriod",
+    "evictionMaxPodGracePeriod",
+    "evictionMinimumReclaim",
+    "mergeDefaultEvictionSettings",
+    "podsPerCore",
+    "enableControllerAttachDetach",
+    "protectKernelDefaults",
+    "makeIPTablesUtilChains",
+    "iptablesMasqueradeBit",
+    "iptablesDropBit",
+    "featureGates",
+    "memorySwap",
+    "containerLogMaxWorkers",
+    "containerLogMonitorInterval",
+    "configMapAndSecretChangeDetectionStrategy",
+    "reservedSystemCPUs",
+    "showHiddenMetricsForVersion",
+    "systemReservedCgroup",
+    "kubeReservedCgroup",
+    "enforceNodeAllocatable",
+    "allowedUnsafeSysctls",
+    "volumePluginDir",
+    "kernelMemcgNotification",
+    "logging",
+    "enableSystemLogHandler",
+    "enableSystemLogQuery",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodCriticalPods",
+    "shutdownGracePeriodByPodPriority",
+    "reservedMemory",
+    "enableProfilingHandler",
+    "memoryThrottlingFactor",
+    "tracing",
+    "localStorageCapacityIsolation",
+    "failCgroupV1",
+    "userNamespaces",
+    "nodeLeaseRenewInterval",
 ];
 
 /// Reads the file; a field that the kind does not have is an error, as with upstream's strict decoding.
@@ -216,7 +282,13 @@ fn log_bytes(text: &str) -> Result<u64, ConfigError> {
 }
 
 fn default_eviction() -> BTreeMap<String, String> {
-    let list = [("memory.available", "100Mi"), ("nodefs.available", "10%"), ("nodefs.inodesFree", "5%"), ("imagefs.available", "15%"), ("imagefs.inodesFree", "5%")];
+    let list = [
+        ("memory.available", "100Mi"),
+        ("nodefs.available", "10%"),
+        ("nodefs.inodesFree", "5%"),
+        ("imagefs.available", "15%"),
+        ("imagefs.inodesFree", "5%"),
+    ];
     list.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
@@ -236,7 +308,9 @@ pub(super) fn resolve(flags: &Options, file: KubeletConfiguration) -> Result<Set
     }
     let driver = flags.cgroup_driver.clone().or(file.cgroup_driver).unwrap_or_else(|| "cgroupfs".into());
     if driver != "cgroupfs" {
-        return Err(ConfigError::Invalid(format!("cgroupDriver {driver:?} is not supported; configure the runtime and the kubelet for cgroupfs")));
+        return Err(ConfigError::Invalid(format!(
+            "cgroupDriver {driver:?} is not supported; configure the runtime and the kubelet for cgroupfs"
+        )));
     }
     let mut taints = file.register_with_taints;
     if !flags.register_with_taints.is_empty() {
@@ -312,7 +386,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_duration(text).ok().map(|d| d.as_millis() as u64), expected, "{text}");
+        let check =
+            |text: &str, expected: Option<u64>| assert_eq!(parse_duration(text).ok().map(|d| d.as_millis() as u64), expected, "{text}");
         check("10s", Some(10_000));
         check("1h30m", Some(5_400_000));
         check("300ms", Some(300));

@@ -28,7 +28,13 @@ pub struct ContainerContext<'a> {
 }
 
 /// Makes the configuration, creating the files that it mounts. Errors are what CreateContainerConfigError says.
-pub fn make(pod: &Pod, container: &Container, slot: Slot, env: Environment, context: &ContainerContext<'_>) -> Result<pb::ContainerConfig, String> {
+pub fn make(
+    pod: &Pod,
+    container: &Container,
+    slot: Slot,
+    env: Environment,
+    context: &ContainerContext<'_>,
+) -> Result<pb::ContainerConfig, String> {
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| expand::expand(text, |name| env.get(name))).collect()
     };
@@ -81,7 +87,10 @@ fn propagation(mount: &VolumeMount) -> pb::MountPropagation {
 fn volume_mounts(pod: &Pod, container: &Container, env: &Environment, context: &ContainerContext<'_>) -> Result<Vec<pb::Mount>, String> {
     let mut out = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let volume = context.mounted.get(&mount.name).ok_or_else(|| format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))?;
+        let volume = context
+            .mounted
+            .get(&mount.name)
+            .ok_or_else(|| format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))?;
         let sub_path = match (mount.sub_path_expr.as_deref(), mount.sub_path.as_deref()) {
             (Some(text), _) if !text.is_empty() => strict_expand(text, env)?,
             (_, Some(path)) => path.to_owned(),
@@ -91,11 +100,11 @@ fn volume_mounts(pod: &Pod, container: &Container, env: &Environment, context: &
             volume.path.clone()
         } else {
             let target = paths::subpaths(context.root_dir, uid(pod)).join(&mount.name).join(&container.name).join(index.to_string());
-            subpath::prepare(&volume.path, &sub_path, &target, volume.read_only)
-                .map_err(|cause| format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {cause}", mount.name, container.name))?
+            subpath::prepare(&volume.path, &sub_path, &target, volume.read_only).map_err(|cause| {
+                format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {cause}", mount.name, container.name)
+            })?
         };
-        let container_path =
-            if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) };
+        let container_path = if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) };
         out.push(pb::Mount {
             container_path,
             host_path: host_path.to_string_lossy().into_owned(),
@@ -124,7 +133,12 @@ fn strict_expand(text: &str, env: &Environment) -> Result<String, String> {
 }
 
 /// /etc/hosts is the kubelet's unless a volume is mounted there.
-fn hosts_mount(pod: &Pod, _container: &Container, mounts: &[pb::Mount], context: &ContainerContext<'_>) -> Result<Option<pb::Mount>, String> {
+fn hosts_mount(
+    pod: &Pod,
+    _container: &Container,
+    mounts: &[pb::Mount],
+    context: &ContainerContext<'_>,
+) -> Result<Option<pb::Mount>, String> {
     let host_network = spec(pod).host_network.unwrap_or(false);
     if mounts.iter().any(|mount| mount.container_path == "/etc/hosts") || (context.pod_ips.is_empty() && !host_network) {
         return Ok(None);
@@ -138,11 +152,7 @@ fn hosts_mount(pod: &Pod, _container: &Container, mounts: &[pb::Mount], context:
         hosts_of_pod(context.pod_ips, &host, &domain, pod)
     };
     write_file(&path, text.as_bytes(), 0o644)?;
-    Ok(Some(pb::Mount {
-        container_path: "/etc/hosts".into(),
-        host_path: path.to_string_lossy().into_owned(),
-        ..Default::default()
-    }))
+    Ok(Some(pb::Mount { container_path: "/etc/hosts".into(), host_path: path.to_string_lossy().into_owned(), ..Default::default() }))
 }
 
 /// Shared with nothing outside the pod, so a plain write in place (containers have this inode mounted) is enough.
@@ -189,11 +199,7 @@ fn termination_mount(pod: &Pod, container: &Container, context: &ContainerContex
     let Some(inside) = container.termination_message_path.as_deref().filter(|path| !path.is_empty()) else { return Ok(None) };
     let host: PathBuf = paths::container(context.root_dir, uid(pod), &container.name).join(format!("{:08x}", rand::random::<u32>()));
     write_file(&host, b"", 0o666)?;
-    Ok(Some(pb::Mount {
-        container_path: inside.to_owned(),
-        host_path: host.to_string_lossy().into_owned(),
-        ..Default::default()
-    }))
+    Ok(Some(pb::Mount { container_path: inside.to_owned(), host_path: host.to_string_lossy().into_owned(), ..Default::default() }))
 }
 
 /// The longest message that is kept of one container, in bytes, and what is kept of its log.
@@ -227,7 +233,9 @@ mod tests {
 
     #[test]
     fn hosts_files() {
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": [], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}}))
+                .unwrap();
         let text = hosts_of_pod(&["10.0.0.2".into()], "h", "s.n.svc.cluster.local", &pod);
         assert!(text.contains("10.0.0.2\th.s.n.svc.cluster.local\th\n"), "{text}");
         assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");

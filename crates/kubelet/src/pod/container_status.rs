@@ -190,10 +190,7 @@ impl Input<'_> {
 
 pub fn waiting_state(reason: &str, message: &str) -> ContainerState {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: text(reason), message: text(message) }),
-        ..ContainerState::default()
-    }
+    ContainerState { waiting: Some(ContainerStateWaiting { reason: text(reason), message: text(message) }), ..ContainerState::default() }
 }
 
 fn lost_state(record: &ContainerRecord, id: &str) -> ContainerState {

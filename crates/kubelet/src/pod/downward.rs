@@ -95,11 +95,8 @@ pub fn resource(pod: &Pod, own: &Container, selector: &ResourceFieldSelector, al
     let divisor = if divisor == "0" { "1" } else { divisor };
     let amount = api::quantity::parse(text).map_err(|error| error.to_string())?;
     let divisor = api::quantity::parse(divisor).map_err(|error| error.to_string())?;
-    let (amount, divisor) = if path.ends_with(".cpu") {
-        (amount.milli_value(), divisor.milli_value())
-    } else {
-        (amount.value(), divisor.value())
-    };
+    let (amount, divisor) =
+        if path.ends_with(".cpu") { (amount.milli_value(), divisor.milli_value()) } else { (amount.value(), divisor.value()) };
     let divisor = divisor.max(1);
     Ok((amount / divisor + i64::from(amount % divisor != 0)).to_string())
 }

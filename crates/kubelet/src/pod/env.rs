@@ -240,8 +240,12 @@ mod tests {
 
     #[test]
     fn services_become_variables() {
-        let services =
-            [service("default", "kubernetes", "10.96.0.1"), service("n", "my-svc", "10.96.0.7"), service("n", "headless", "None"), service("m", "other", "10.96.0.8")];
+        let services = [
+            service("default", "kubernetes", "10.96.0.1"),
+            service("n", "my-svc", "10.96.0.7"),
+            service("n", "headless", "None"),
+            service("m", "other", "10.96.0.8"),
+        ];
         let all = service_variables(&services, "n", true);
         assert_eq!(all["MY_SVC_SERVICE_HOST"], "10.96.0.7");
         assert_eq!(all["MY_SVC_SERVICE_PORT_WEB"], "80");

@@ -57,7 +57,6 @@ pub fn resolve_port(port: &IntOrString, ports: &[ContainerPort]) -> Result<u16, 
     u16::try_from(number).ok().filter(|number| *number > 0).ok_or_else(|| format!("invalid port number: {number}"))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,8 @@ impl Images {
     ) -> Result<Present, Failure> {
         let written = container.image.clone().unwrap_or_default();
         let name = with_default_tag(&written).ok_or_else(|| {
-            let text = format!("Failed to apply default image tag {written:?}: couldn't parse image name {written:?}: invalid reference format");
+            let text =
+                format!("Failed to apply default image tag {written:?}: couldn't parse image name {written:?}: invalid reference format");
             context.event(pod, Some(field), EventType::Warning, "InspectFailed", text.clone());
             Failure::new("InvalidImageName", text)
         })?;
@@ -200,7 +201,10 @@ async fn credentials(context: &Context, pod: &Pod, name: &str) -> Option<pb::Aut
         let secret = match context.objects.secret(namespace(pod), &reference.name).await {
             Ok(secret) => secret,
             Err(error) => {
-                let note = format!("Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.", reference.name);
+                let note = format!(
+                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                    reference.name
+                );
                 context.event(pod, None, EventType::Warning, "FailedToRetrieveImagePullSecret", note);
                 tracing::warn!(pod = super::described(pod), %error, "an image pull secret cannot be read");
                 continue;
@@ -229,7 +233,8 @@ fn find_auth(auths: &serde_json::Value, host: &str) -> Option<pb::AuthConfig> {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
         key.split('/').next().unwrap_or_default().to_owned()
     };
-    let (_, entry) = auths.as_object()?.iter().find(|(key, _)| strip(key) == host || (host == "index.docker.io" && strip(key) == "docker.io"))?;
+    let (_, entry) =
+        auths.as_object()?.iter().find(|(key, _)| strip(key) == host || (host == "index.docker.io" && strip(key) == "docker.io"))?;
     let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
     let (mut username, mut password) = (text("username"), text("password"));
     if username.is_empty() {

@@ -58,19 +58,18 @@ pub fn uts_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
     }
     let full = format!("{host}.{domain}");
     if full.len() > 64 {
-        return Err(format!("failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long (64 characters is the max, {} characters requested)", full.len()));
+        return Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long (64 characters is the max, {} characters requested)",
+            full.len()
+        ));
     }
     Ok(full)
 }
 
 pub fn make(pod: &Pod, attempt: u32, context: &SandboxContext<'_>) -> Result<pb::PodSandboxConfig, String> {
     let host_network = spec(pod).host_network.unwrap_or(false);
-    let metadata = pb::PodSandboxMetadata {
-        name: name(pod).to_owned(),
-        namespace: namespace(pod).to_owned(),
-        uid: uid(pod).to_owned(),
-        attempt,
-    };
+    let metadata =
+        pb::PodSandboxMetadata { name: name(pod).to_owned(), namespace: namespace(pod).to_owned(), uid: uid(pod).to_owned(), attempt };
     let sysctls: HashMap<String, String> = spec(pod)
         .security_context
         .iter()
@@ -209,7 +208,9 @@ fn parse_resolv_conf(text: &str) -> pb::DnsConfig {
         match words.next() {
             Some("nameserver") => out.servers.extend(words.next().map(str::to_owned)),
             // A later line replaces an earlier one.
-            Some("search") => out.searches = words.map(|word| word.trim_end_matches('.').to_owned()).filter(|word| !word.is_empty()).collect(),
+            Some("search") => {
+                out.searches = words.map(|word| word.trim_end_matches('.').to_owned()).filter(|word| !word.is_empty()).collect()
+            }
             Some("options") => add_new(&mut out.options, words.map(str::to_owned)),
             _ => {}
         }
@@ -261,7 +262,12 @@ mod tests {
         check(json!({"containers": [], "hostNetwork": true}), &["1.1.1.1", "2.2.2.2"], &["corp.example"], &["timeout:1"]);
         let own = json!({"nameservers": ["9.9.9.9"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
         check(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": own}), &["9.9.9.9"], &["x"], &["ndots:2", "edns0"]);
-        check(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}), &["10.96.0.10"], &cluster, &["ndots:2"]);
+        check(
+            json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}),
+            &["10.96.0.10"],
+            &cluster,
+            &["ndots:2"],
+        );
     }
 
     fn texts(list: &[&str]) -> Vec<String> {

@@ -191,7 +191,6 @@ pub fn container(
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +224,13 @@ mod tests {
         };
         check(json!({}), json!({}), Some(0), "", None);
         check(json!({"runAsNonRoot": true}), json!({}), Some(0), "", Some("container has runAsNonRoot and image will run as root"));
-        check(json!({"runAsNonRoot": true}), json!({}), None, "www", Some("container has runAsNonRoot and image has non-numeric user (www)"));
+        check(
+            json!({"runAsNonRoot": true}),
+            json!({}),
+            None,
+            "www",
+            Some("container has runAsNonRoot and image has non-numeric user (www)"),
+        );
         check(json!({"runAsNonRoot": true}), json!({"runAsUser": 0}), Some(5), "", Some("container's runAsUser breaks non-root policy"));
         check(json!({"runAsNonRoot": true}), json!({"runAsUser": 5}), Some(0), "", None);
     }

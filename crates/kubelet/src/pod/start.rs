@@ -71,9 +71,8 @@ async fn try_container(
     place: &Place<'_>,
 ) -> Result<(), Failure> {
     let image = context.images.ensure(context, pod, container, field, place.sandbox_config).await?;
-    let config = configure(context, pod, container, slot, place, image)
-        .await
-        .map_err(|cause| Failure::new("CreateContainerConfigError", cause))?;
+    let config =
+        configure(context, pod, container, slot, place, image).await.map_err(|cause| Failure::new("CreateContainerConfigError", cause))?;
     let log_path = Path::new(&place.sandbox_config.log_directory).join(&config.log_path);
     let id = context
         .cri
@@ -124,7 +123,11 @@ async fn configure(
     let host_network = spec(pod).host_network.unwrap_or(false);
     let pod_ips = if host_network { machine.addresses.clone() } else { place.pod_ips.to_vec() };
     let addresses = Addresses { host_ips: machine.addresses.clone(), pod_ips: pod_ips.clone() };
-    let services = if context.services.is_synced() { context.services.list() } else { return Err("services have not yet been read at least once, cannot construct envvars".into()) };
+    let services = if context.services.is_synced() {
+        context.services.list()
+    } else {
+        return Err("services have not yet been read at least once, cannot construct envvars".into());
+    };
     let env_context =
         EnvContext { objects: &context.objects, services: &services, addresses: &addresses, allocatable: &machine.allocatable };
     let env = env::make(pod, container, &env_context).await?;

@@ -82,7 +82,8 @@ fn redirected(target: &Target, location: &str) -> Option<Target> {
 
 async fn once(target: &Target) -> Result<Answer, String> {
     let address = (target.host.trim_matches(['[', ']']), target.port);
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("dial tcp {}:{}: {}", target.host, target.port, dial_text(&error)))?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|error| format!("dial tcp {}:{}: {}", target.host, target.port, dial_text(&error)))?;
     if !target.tls {
         return exchange(target, TokioIo::new(stream)).await;
     }
@@ -132,7 +133,12 @@ fn request(target: &Target) -> Result<Request<Empty<Bytes>>, String> {
     let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
     let mut builder = Request::get(format!("{slash}{}", target.path));
     let given = |name: &str| target.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-    let defaults = [("Host", format!("{host}:{}", target.port)), ("User-Agent", target.user_agent.to_owned()), ("Accept", "*/*".to_owned()), ("Connection", "close".to_owned())];
+    let defaults = [
+        ("Host", format!("{host}:{}", target.port)),
+        ("User-Agent", target.user_agent.to_owned()),
+        ("Accept", "*/*".to_owned()),
+        ("Connection", "close".to_owned()),
+    ];
     for (name, value) in defaults {
         match given(name) {
             None => builder = builder.header(name, value),

@@ -252,7 +252,13 @@ impl Cri {
     }
 
     pub async fn container_stats(&self) -> Result<Vec<pb::ContainerStats>, CriError> {
-        Ok(self.runtime.clone().list_container_stats(self.request(pb::ListContainerStatsRequest { filter: None })).await?.into_inner().stats)
+        Ok(self
+            .runtime
+            .clone()
+            .list_container_stats(self.request(pb::ListContainerStatsRequest { filter: None }))
+            .await?
+            .into_inner()
+            .stats)
     }
 
     /// The stream of container events; fails with Unimplemented on runtimes without it (containerd 1.6).

@@ -19,8 +19,7 @@ pub async fn inspect(cri: &Cri, uid: &str, known: &RuntimePod) -> Result<Runtime
     let selector = HashMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
     let sandbox_filter = pb::PodSandboxFilter { label_selector: selector.clone(), ..Default::default() };
     let container_filter = pb::ContainerFilter { label_selector: selector, ..Default::default() };
-    let (sandboxes, containers) =
-        tokio::try_join!(cri.list_sandboxes(Some(sandbox_filter)), cri.list_containers(Some(container_filter)))?;
+    let (sandboxes, containers) = tokio::try_join!(cri.list_sandboxes(Some(sandbox_filter)), cri.list_containers(Some(container_filter)))?;
     let sandboxes = try_join_all(sandboxes.iter().map(|sandbox| cri.sandbox_status(&sandbox.id)));
     let containers = try_join_all(containers.into_iter().map(|container| inspect_container(cri, container, known)));
     let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;

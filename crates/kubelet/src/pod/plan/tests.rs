@@ -36,7 +36,8 @@ fn record(name: &str, state: State, exit_code: i32) -> ContainerRecord {
 }
 
 fn running(names: &[ContainerRecord]) -> RuntimePod {
-    let sandbox = SandboxRecord { id: "s".into(), ready: true, created_ns: 1, attempt: 0, ips: vec!["10.0.0.1".into()], host_network: false };
+    let sandbox =
+        SandboxRecord { id: "s".into(), ready: true, created_ns: 1, attempt: 0, ips: vec!["10.0.0.1".into()], host_network: false };
     RuntimePod { sandboxes: vec![sandbox], containers: names.to_vec() }
 }
 

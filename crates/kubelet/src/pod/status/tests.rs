@@ -27,7 +27,8 @@ fn record(name: &str, state: State) -> ContainerRecord {
 }
 
 fn status_of(pod: &Pod, containers: Vec<ContainerRecord>, reasons: &Reasons, terminal: bool) -> PodStatus {
-    let sandbox = SandboxRecord { id: "s".into(), ready: true, created_ns: 1, attempt: 0, ips: vec!["10.0.0.9".into()], host_network: false };
+    let sandbox =
+        SandboxRecord { id: "s".into(), ready: true, created_ns: 1, attempt: 0, ips: vec!["10.0.0.9".into()], host_network: false };
     let runtime = RuntimePod { sandboxes: vec![sandbox], containers };
     let probes = Results::default();
     let input = Input { pod, runtime: &runtime, reasons, probes: &probes, runtime_name: "containerd", terminal };

@@ -1,0 +1,3 @@
+//! The kubelet's HTTP server.
+
+pub mod logs;
