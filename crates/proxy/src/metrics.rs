@@ -28,7 +28,11 @@ impl Metrics {
         };
         let m = metrics.clone();
         registry.register("kubeproxy_sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds", m.sync_seconds);
-        registry.register("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "The last time proxy rules were synced", m.last_sync_seconds);
+        registry.register(
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+            "The last time proxy rules were synced",
+            m.last_sync_seconds,
+        );
         registry.register(
             "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
             "The last time a sync of proxy rules was queued",

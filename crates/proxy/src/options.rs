@@ -241,7 +241,10 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
     let parse = |message: String| ConfigError::Parse { path: path.to_owned(), message };
     let file: File = serde_saphyr::from_str(&text).map_err(|e| parse(e.to_string()))?;
     if (file.api_version.as_str(), file.kind.as_str()) != ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration") {
-        let message = format!("is a {:?} of {:?}; kube-proxy reads KubeProxyConfiguration of kubeproxy.config.k8s.io/v1alpha1", file.kind, file.api_version);
+        let message = format!(
+            "is a {:?} of {:?}; kube-proxy reads KubeProxyConfiguration of kubeproxy.config.k8s.io/v1alpha1",
+            file.kind, file.api_version
+        );
         return Err(parse(message));
     }
     Ok(file)
@@ -255,7 +258,9 @@ impl File {
     fn config(&self, hostname: &str) -> Result<Config, ConfigError> {
         match self.mode.as_str() {
             "" | "nftables" => {}
-            "iptables" | "ipvs" => return invalid("Mode", &self.mode, "only nftables is there yet; set mode (or --proxy-mode) to nftables"),
+            "iptables" | "ipvs" => {
+                return invalid("Mode", &self.mode, "only nftables is there yet; set mode (or --proxy-mode) to nftables");
+            }
             other => return invalid("Mode", other, "must be nftables"),
         }
         let bind: Option<IpAddr> = match self.bind_address.as_str() {
@@ -267,7 +272,8 @@ impl File {
         if masquerade_bit > 31 {
             return invalid("NFTables.MasqueradeBit", masquerade_bit.to_string(), "must be within the range [0, 31]");
         }
-        let seconds = |field, text: &str, default: u64| if text.is_empty() { Ok(Duration::from_secs(default)) } else { duration(field, text) };
+        let seconds =
+            |field, text: &str, default: u64| if text.is_empty() { Ok(Duration::from_secs(default)) } else { duration(field, text) };
         Ok(Config {
             // Node names are lower case. Source: pkg/util/node/node.go.
             node_name: name.trim().to_ascii_lowercase(),
@@ -292,7 +298,9 @@ impl File {
     fn local_traffic(&self) -> Result<LocalTraffic, ConfigError> {
         let cidrs = |text: &str| {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            parts.map(|part| parse::<IpNet>("ClusterCIDR", part, "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)")).collect::<Result<Vec<_>, _>>()
+            parts
+                .map(|part| parse::<IpNet>("ClusterCIDR", part, "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)"))
+                .collect::<Result<Vec<_>, _>>()
         };
         match self.detect_local_mode.as_str() {
             "" | "ClusterCIDR" => {

@@ -91,8 +91,12 @@ impl Writer<'_> {
     /// Elements of verdict maps name chains, so chains come first and go last.
     fn update(&mut self, old: &Table) {
         let table = self.table;
-        let recreated: BTreeSet<&String> =
-            table.sets.iter().filter(|(name, set)| old.sets.get(*name).is_some_and(|o| o.declaration != set.declaration)).map(|(n, _)| n).collect();
+        let recreated: BTreeSet<&String> = table
+            .sets
+            .iter()
+            .filter(|(name, set)| old.sets.get(*name).is_some_and(|o| o.declaration != set.declaration))
+            .map(|(n, _)| n)
+            .collect();
         self.add_chains(old);
         for (name, set) in &table.sets {
             let before = old.sets.get(name).filter(|_| !recreated.contains(name));

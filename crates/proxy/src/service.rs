@@ -89,7 +89,12 @@ impl Proxy {
         Syncer { proxy: self, services, slices, nodes, checks, written: state }.run(changed).await;
     }
 
-    fn watch<K: client::Object>(&self, informer: &Informer<K>, changed: &Arc<Notify>, counter: prometheus_client::metrics::counter::Counter) {
+    fn watch<K: client::Object>(
+        &self,
+        informer: &Informer<K>,
+        changed: &Arc<Notify>,
+        counter: prometheus_client::metrics::counter::Counter,
+    ) {
         let (changed, health, queued) = (changed.clone(), self.health.clone(), self.metrics.last_queued_seconds.clone());
         informer.on_change(move |_| {
             counter.inc();
@@ -207,7 +212,8 @@ impl Syncer {
     fn node(&self) -> NodeView {
         let config = &self.proxy.config;
         let found = self.nodes.get(None, &config.node_name);
-        let mut view = found.map_or_else(|| NodeView { name: config.node_name.clone(), eligible: true, ..NodeView::default() }, |n| node_view(&n));
+        let mut view =
+            found.map_or_else(|| NodeView { name: config.node_name.clone(), eligible: true, ..NodeView::default() }, |n| node_view(&n));
         if let Some(ip) = config.node_ip {
             view.ips.retain(|other: &IpAddr| other.is_ipv4() != ip.is_ipv4());
             view.ips.push(ip);

@@ -34,7 +34,9 @@ impl Lab {
         let client = ScratchNetns::new(&format!("{name}c"));
         let ip = |netns: &ScratchNetns, args: &str| drop(netns.run("ip", &args.split_whitespace().collect::<Vec<_>>()));
         for (n, (peer, at, own)) in
-            [(&pods[0], "10.244.0.1", "10.244.0.2"), (&pods[1], "10.244.0.1", "10.244.0.3"), (&client, "192.0.2.1", "192.0.2.9")].iter().enumerate()
+            [(&pods[0], "10.244.0.1", "10.244.0.2"), (&pods[1], "10.244.0.1", "10.244.0.3"), (&client, "192.0.2.1", "192.0.2.9")]
+                .iter()
+                .enumerate()
         {
             ip(&node, &format!("link add v{n} type veth peer name eth0 netns {}", peer.name));
             ip(&node, &format!("link set v{n} up"));
@@ -124,16 +126,7 @@ fn service(name: &str, cluster_ip: &str) -> ServicePort {
 }
 
 fn endpoint(address: &str, port: u16) -> Endpoint {
-    Endpoint {
-        ip: ip(address),
-        port,
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: true,
-        zone_hints: vec![],
-        node_hints: vec![],
-    }
+    Endpoint { ip: ip(address), port, ready: true, serving: true, terminating: false, local: true, zone_hints: vec![], node_hints: vec![] }
 }
 
 fn a() -> Endpoint {

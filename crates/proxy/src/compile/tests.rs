@@ -157,10 +157,8 @@ fn external_policy_local_keeps_the_client_address() {
 
 #[test]
 fn external_policy_local_without_local_endpoint_drops() {
-    let lines = rules(&snapshot(
-        ServicePort { node_port: 30080, external_local: true, ..service() },
-        vec![endpoint("10.244.1.2:8080", false)],
-    ));
+    let lines =
+        rules(&snapshot(ServicePort { node_port: 30080, external_local: true, ..service() }, vec![endpoint("10.244.1.2:8080", false)]));
     assert!(lines.contains(&"no-endpoint-nodeports: tcp . 30080 : drop".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"service-nodeports: tcp . 30080 : goto external-W".to_owned()), "{lines:#?}");
     assert!(!lines.iter().any(|l| l.contains("goto local-W")), "{lines:#?}");
