@@ -33,7 +33,7 @@ pub fn always_restarting(errors: &mut FieldErrors, path: &Path, template: &PodTe
 pub fn selected(errors: &mut FieldErrors, path: &Path, template: &PodTemplateSpec, selector: &api::meta::v1::LabelSelector) {
     let labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref());
     let Ok(parsed) = api::selector::Selector::from_label_selector(selector) else { return };
-    if !parsed.is_everything() && !parsed.matches_opt(labels) {
+    if parsed.is_everything() || !parsed.matches_opt(labels) {
         errors.invalid(&path.child("metadata").child("labels"), &super::shown(&labels), "`selector` does not match template `labels`");
     }
 }

@@ -3,10 +3,10 @@
 mod binding;
 mod component_status;
 mod config_map;
-mod endpoints;
-mod event;
+pub(crate) mod endpoints;
+pub(crate) mod event;
 mod limit_range;
-mod namespace;
+pub mod namespace;
 mod node;
 mod persistent_volume;
 pub(crate) mod persistent_volume_claim;
@@ -15,10 +15,13 @@ mod pod_template;
 mod replication_controller;
 mod resource_quota;
 mod secret;
-mod service;
+pub mod service;
 mod service_account;
 
 use crate::row::{Row, TypedRow};
+
+/// The data of a ConfigMap or Secret together, in bytes.
+const MAX_DATA_BYTES: usize = 1024 * 1024;
 
 pub(super) static ROWS: &[&dyn Row] = &[
     &TypedRow::<api::core::v1::Binding>::new(),

@@ -3,6 +3,10 @@
 use api::core::v1::ServiceAccount;
 
 use crate::kind::{Kind, KindInfo, Subresource};
+use serde_json::{Value, json};
+
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, column, name};
 
 impl Kind for ServiceAccount {
     const INFO: KindInfo = KindInfo {
@@ -12,4 +16,12 @@ impl Kind for ServiceAccount {
         schema: "io.k8s.api.core.v1.ServiceAccount",
         ..KindInfo::of::<Self>()
     };
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, column("Secrets", "string"), AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        vec![name(&self.metadata), json!(self.secrets.as_ref().map_or(0, Vec::len)), age(&self.metadata, now)]
+    }
 }
