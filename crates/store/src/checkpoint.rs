@@ -101,11 +101,24 @@ impl Checkpoint {
     }
 
     fn change(&mut self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), KvError> {
-        let result = self.try_change(change);
-        if result.is_err() {
-            self.database = None;
+        match guarded(|| self.try_change(change)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.close();
+                Err(self.failure(&error))
+            }
+            Err(panic) => {
+                self.close();
+                Err(self.corrupt(&panic))
+            }
         }
-        result.map_err(|error| self.failure(&error))
+    }
+
+    fn close(&mut self) {
+        let database = self.database.take();
+        if let Err(panic) = guarded(|| drop(database)) {
+            tracing::warn!(panic, "the checkpoint was not closed well");
+        }
     }
 
     fn try_change(&mut self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), redb::Error> {
@@ -129,13 +142,16 @@ impl Checkpoint {
 
     fn load(&mut self) -> Result<Loaded, KvError> {
         let file = self.files.open(NAME).map_err(|error| self.failure(&error.into()))?;
-        let database = open_database(file).map_err(|error| self.failure(&error))?;
-        let loaded = read_all(&database).map_err(|error| match error {
-            ReadError::Redb(error) => self.failure(&error),
-            ReadError::Damaged(what) => self.corrupt(&what),
-        })?;
-        self.database = Some(database);
-        Ok(loaded)
+        let loaded = guarded(|| {
+            let database = self.database.insert(open_database(file)?);
+            read_all(database)
+        });
+        match loaded {
+            Ok(Ok(loaded)) => Ok(loaded),
+            Ok(Err(ReadError::Redb(error))) => Err(self.failure(&error)),
+            Ok(Err(ReadError::Damaged(what))) => Err(self.corrupt(&what)),
+            Err(panic) => Err(self.corrupt(&panic)),
+        }
     }
 
     fn failure(&self, error: &redb::Error) -> KvError {
@@ -155,6 +171,20 @@ impl Checkpoint {
             self.files.path(NAME)
         ))
     }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// redb reads most pages without checking them and panics on what cannot be: here that is an error like others.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "its pages contradict each other".into())
+    })
 }
 
 enum ReadError {
@@ -187,12 +217,18 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
         leases.push(decode_lease(id.value(), bytes.value()).map_err(|error| damaged(&format!("lease {}", id.value()), &error))?);
     }
     let table = read.open_table(VERSIONS)?;
-    let mut versions = Vec::with_capacity(usize::try_from(table.len()?).unwrap_or(0));
+    let mut versions: Vec<Version> = Vec::new();
     for entry in table.iter()? {
         let (key, bytes) = entry?;
         let (revision, sub) = key.value();
+        if versions.last().is_some_and(|last| (last.mod_revision, last.sub) >= (revision, sub)) {
+            return Err(ReadError::Damaged(format!("change {sub} of revision {revision} is out of order")));
+        }
         let version = decode_version(revision, sub, bytes.value());
         versions.push(version.map_err(|error| damaged(&format!("change {sub} of revision {revision}"), &error))?);
+    }
+    if table.len()? != versions.len() as u64 {
+        return Err(ReadError::Damaged(format!("it has {} versions and should have {}", versions.len(), table.len()?)));
     }
     Ok(Loaded { meta, leases, versions })
 }

@@ -199,7 +199,8 @@ impl Writer {
         }
     }
 
-    /// On a full disk the rest of the log is kept for commands that make room; the others are answered with `NoSpace`.
+    /// On a full disk the rest of the log is kept for commands that make room; the others are answered with `NoSpace`. Where the log cannot grow for
+    /// another reason all are refused.
     fn refuse_growth(&mut self, batch: Vec<Proposal>) -> Vec<Proposal> {
         let Err(error) = self.wal.reserve() else { return batch };
         let mut rest = Vec::with_capacity(batch.len());
@@ -209,7 +210,7 @@ impl Writer {
                 Command::LeaseGrant { .. } => true,
                 Command::Compact(_) | Command::LeaseRevoke(_) | Command::LeaseCheckpoint(_) => false,
             };
-            if grows {
+            if grows || error != KvError::NoSpace {
                 let _ = proposal.reply.send(Err(error.clone()));
             } else {
                 rest.push(proposal);

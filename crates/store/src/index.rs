@@ -142,12 +142,10 @@ impl Index {
     /// Scans live keys of `range` at `revision` from `from` on, at most `budget` keys, keeps up to `keep` versions in `found` and counts the rest.
     pub fn scan(&self, range: &KeyRange, from: Option<&Bytes>, revision: Revision, keep: usize, budget: usize, found: &mut Found) -> Page {
         let Some(bounds) = bounds(range, from) else { return Page::default() };
-        let mut visited = 0;
-        for (key, history) in self.keys.range::<[u8], _>(bounds) {
+        for (visited, (key, history)) in self.keys.range::<[u8], _>(bounds).enumerate() {
             if visited == budget {
                 return Page { next: Some(key.clone()) };
             }
-            visited += 1;
             if let Some(version) = history.at(revision) {
                 found.count += 1;
                 if found.versions.len() < keep {
@@ -204,8 +202,10 @@ impl Index {
     }
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The range as bounds of the map; `None` when it is empty (a map panics on a range that ends before it starts).
-fn bounds<'a>(range: &'a KeyRange, from: Option<&'a Bytes>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+fn bounds<'a>(range: &'a KeyRange, from: Option<&'a Bytes>) -> Option<Bounds<'a>> {
     let start: &[u8] = from.unwrap_or(&range.key);
     let end = match &range.end {
         None => Bound::Included(&range.key[..]),

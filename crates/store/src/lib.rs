@@ -14,6 +14,8 @@ mod index;
 mod keeper;
 pub mod kv;
 mod lease;
+#[cfg(test)]
+mod model;
 mod options;
 mod range;
 mod recovery;

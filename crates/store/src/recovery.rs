@@ -105,3 +105,6 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
     };
     Ok(Recovered { shared, writer, keeper })
 }
+
+#[cfg(test)]
+mod tests;

@@ -331,3 +331,6 @@ fn holds(compare: &Compare, version: Option<&Version>) -> bool {
         CompareOp::Less => order.is_lt(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
