@@ -61,8 +61,16 @@ impl Engine {
         let weak = Arc::downgrade(&engine.inner);
         tasks.spawn_critical("store leases", async move {
             // Holds the store only while it works, so that dropping the last handle closes it.
+            let mut checkpoint_at_ms = LEASE_CHECKPOINT_MS;
             while let Some(inner) = weak.upgrade() {
                 let engine = Engine { inner };
+                if engine.inner.sink.check_open().is_err() {
+                    break;
+                }
+                if engine.inner.shared.now_ms() >= checkpoint_at_ms {
+                    checkpoint_at_ms = engine.inner.shared.now_ms() + LEASE_CHECKPOINT_MS;
+                    engine.checkpoint_leases().await;
+                }
                 let wait_ms = engine.end_leases().await;
                 drop(engine);
                 let _ = tokio::time::timeout(Duration::from_millis(wait_ms), lease_changed.notified()).await;
@@ -97,7 +105,18 @@ impl Engine {
         if used > self.inner.options.quota_bytes { Err(KvError::NoSpace) } else { Ok(()) }
     }
 
-    /// Ends what is due and records the remaining time of long leases; returns after how many milliseconds to look again.
+    /// Records the remaining time of long leases, so that a restart does not give them all of it again.
+    async fn checkpoint_leases(&self) {
+        let shared = &self.inner.shared;
+        let remaining = shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, shared.now_ms());
+        if !remaining.is_empty()
+            && let Err(error) = self.propose(Command::LeaseCheckpoint(remaining)).await
+        {
+            tracing::warn!(%error, "remaining times of leases could not be recorded: after a restart they last longer");
+        }
+    }
+
+    /// Ends what is due; returns after how many milliseconds to look again.
     async fn end_leases(&self) -> u64 {
         let shared = &self.inner.shared;
         let expired = shared.state.write().leases.take_expired(shared.now_ms(), LEASES_ENDED_AT_ONCE);
@@ -110,15 +129,15 @@ impl Engine {
                 }
             }
         }
-        let remaining = shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, shared.now_ms());
-        if !remaining.is_empty()
-            && let Err(error) = self.propose(Command::LeaseCheckpoint(remaining)).await
-        {
-            tracing::warn!(%error, "remaining times of leases could not be recorded: after a restart they last longer");
-        }
         let now_ms = shared.now_ms();
         let deadline_ms = shared.state.read().leases.next_deadline_ms();
         deadline_ms.map_or(LEASE_CHECKPOINT_MS, |deadline| deadline.saturating_sub(now_ms).min(LEASE_CHECKPOINT_MS))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.hub.close(closed());
     }
 }
 

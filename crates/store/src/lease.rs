@@ -123,22 +123,16 @@ impl Leases {
 
     /// When the next lease ends that was not told to.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.deadlines.iter().find(|(_, id)| self.by_id.get(id).is_some_and(|lease| !lease.ending)).map(|(deadline, _)| *deadline)
+        self.deadlines.iter().find(|(_, id)| !self.by_id[id].ending).map(|(deadline, _)| *deadline)
     }
 
     /// Leases whose time is over, at most `limit`; they can no longer be renewed.
     pub fn take_expired(&mut self, now_ms: u64, limit: usize) -> Vec<LeaseId> {
-        let due: Vec<LeaseId> = self.deadlines.range(..=(now_ms, LeaseId::MAX)).map(|(_, id)| *id).collect();
-        let mut expired = Vec::new();
-        for id in due {
-            if expired.len() == limit {
-                break;
-            }
-            if let Some(lease) = self.by_id.get_mut(&id)
-                && !lease.ending
-            {
+        let due = self.deadlines.range(..=(now_ms, LeaseId::MAX)).map(|(_, id)| *id);
+        let expired: Vec<LeaseId> = due.filter(|id| !self.by_id[id].ending).take(limit).collect();
+        for id in &expired {
+            if let Some(lease) = self.by_id.get_mut(id) {
                 lease.ending = true;
-                expired.push(id);
             }
         }
         expired
