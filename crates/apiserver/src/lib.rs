@@ -4,8 +4,17 @@
 pub mod admission;
 pub mod auth;
 mod cache;
+mod discovery;
+mod effects;
+mod metrics;
+mod options;
+mod pipeline;
+mod proxying;
+mod server;
 mod table;
 mod transport;
 
 pub use cache::Objects;
+pub use options::Options;
+pub use server::{ApiServer, Service};
 pub use transport::body::{Body, BoxError};

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use store::{Event as StoreEvent, EventKind as StoreEventKind, KeyRange, KeyValue, Kv, KvError, RangeRequest, Watch, WatchRequest};
 use tokio::sync::{Notify, watch};
 
-pub use collection::{Change, Collection, Event, EventKind};
+pub use collection::{Change, Collection, Event, EventKind, TooOld};
 pub use entry::Entry;
 pub use objects::Objects;
 

@@ -1,0 +1,53 @@
+//! Between what is stored, what is sent and what arrives: versions of a kind, YAML, protobuf.
+
+use api::StatusError;
+use bytes::Bytes;
+use kinds::Object;
+use serde_json::Value;
+
+use crate::cache::Entry;
+use crate::table::Resource;
+
+/// A stored object in the version of the resource.
+pub fn from_stored(resource: &Resource, value: Value) -> Result<Value, StatusError> {
+    if resource.is_converted() {
+        return Err(StatusError::internal(format!("{} has no conversion yet", resource.api_version)));
+    }
+    Ok(value)
+}
+
+/// An object of the resource in the version that is stored.
+pub fn to_stored(resource: &Resource, value: Value) -> Result<Value, StatusError> {
+    from_stored(resource, value)
+}
+
+/// The typed object, in the resource's version, with its resourceVersion.
+pub fn decode(resource: &Resource, entry: &Entry) -> Result<Box<dyn Object>, StatusError> {
+    let json = super::encode::full(resource, entry)?;
+    resource.row.decode(&json).map_err(StatusError::internal)
+}
+
+pub fn to_yaml(json: &[u8]) -> Result<Bytes, StatusError> {
+    let value: Value = serde_json::from_slice(json).map_err(StatusError::internal)?;
+    serde_saphyr::to_string(&value).map(Bytes::from).map_err(StatusError::internal)
+}
+
+pub fn from_yaml(yaml: &[u8]) -> Result<Bytes, StatusError> {
+    let bad = |error: &dyn std::fmt::Display| StatusError::bad_request(format!("error converting YAML to JSON: {error}"));
+    let text = std::str::from_utf8(yaml).map_err(|error| bad(&error))?;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| bad(&error))?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(StatusError::internal)
+}
+
+pub fn to_protobuf(_json: &[u8]) -> Result<Bytes, StatusError> {
+    Err(crate::transport::response::not_acceptable())
+}
+
+pub fn from_protobuf(_bytes: &[u8]) -> Result<Bytes, StatusError> {
+    Err(StatusError::new(api::Reason::UnsupportedMediaType, "protobuf bodies are not supported"))
+}
+
+pub fn watch_to_protobuf(_kind: &str, _object: &[u8]) -> Result<Bytes, StatusError> {
+    Err(crate::transport::response::not_acceptable())
+}
