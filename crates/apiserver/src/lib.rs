@@ -16,5 +16,5 @@ mod transport;
 
 pub use cache::Objects;
 pub use options::Options;
-pub use server::{ApiServer, Service};
+pub use server::{ApiServer, Service, StartError};
 pub use transport::body::{Body, BoxError};

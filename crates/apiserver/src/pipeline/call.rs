@@ -37,6 +37,23 @@ impl Call {
         self.path.namespace.as_deref()
     }
 
+    /// The same caller and view, for a write that this one entails.
+    pub fn shallow(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            resource: self.resource.clone(),
+            path: self.path.clone(),
+            verb: self.verb,
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+            query: self.query.clone(),
+            user: self.user.clone(),
+            view: self.view,
+            warnings: Vec::new(),
+        }
+    }
+
     /// Empty where the path names no object.
     pub fn name(&self) -> &str {
         self.path.name.as_deref().unwrap_or_default()

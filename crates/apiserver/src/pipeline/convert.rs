@@ -9,16 +9,13 @@ use crate::cache::Entry;
 use crate::table::Resource;
 
 /// A stored object in the version of the resource.
-pub fn from_stored(resource: &Resource, value: Value) -> Result<Value, StatusError> {
-    if resource.is_converted() {
-        return Err(StatusError::internal(format!("{} has no conversion yet", resource.api_version)));
-    }
-    Ok(value)
+pub fn from_stored(resource: &Resource, value: Value) -> Value {
+    if resource.is_converted() { resource.row.from_stored(value) } else { value }
 }
 
 /// An object of the resource in the version that is stored.
-pub fn to_stored(resource: &Resource, value: Value) -> Result<Value, StatusError> {
-    from_stored(resource, value)
+pub fn to_stored(resource: &Resource, value: Value) -> Value {
+    if resource.is_converted() { resource.row.to_stored(value) } else { value }
 }
 
 /// The typed object, in the resource's version, with its resourceVersion.

@@ -15,7 +15,7 @@ pub fn full(resource: &Resource, entry: &Entry) -> Result<Bytes, StatusError> {
         return Ok(entry.json());
     }
     let value: Value = serde_json::from_slice(&entry.json()).map_err(StatusError::internal)?;
-    serde_json::to_vec(&super::convert::from_stored(resource, value)?).map(Bytes::from).map_err(StatusError::internal)
+    serde_json::to_vec(&super::convert::from_stored(resource, value)).map(Bytes::from).map_err(StatusError::internal)
 }
 
 /// One object in the asked shape and media type. `headers`: whether a Table names its columns.

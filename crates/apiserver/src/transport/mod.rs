@@ -4,3 +4,4 @@ pub mod body;
 pub mod negotiate;
 pub mod query;
 pub mod response;
+pub mod tls;

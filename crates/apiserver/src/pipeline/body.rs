@@ -1,0 +1,117 @@
+//! Bodies of writes: size, media type, field validation, decoding into the row's type.
+
+use api::{FieldErrors, Path, Reason, StatusError};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kinds::Object;
+use kinds::check::FieldCheck;
+use kinds::schema::Schema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::call::Call;
+use crate::transport::body::RequestBody;
+use crate::transport::negotiate::content_type;
+
+/// Upstream: MaxRequestBodyBytes in apiserver/pkg/server/config.go.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+
+pub async fn read(body: RequestBody) -> Result<Bytes, StatusError> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(StatusError::new(Reason::RequestEntityTooLarge, format!("Request entity too large: limit is {MAX_BODY}")))
+        }
+        Err(error) => Err(StatusError::bad_request(format!("the request's body cannot be read: {error}"))),
+    }
+}
+
+/// The body as JSON, whatever it came as.
+pub fn json(call: &Call, bytes: &Bytes) -> Result<Bytes, StatusError> {
+    match content_type(&call.headers).as_str() {
+        "application/json" | "text/json" | "*/*" | "" => Ok(bytes.clone()),
+        "application/yaml" => super::convert::from_yaml(bytes),
+        "application/vnd.kubernetes.protobuf" => super::convert::from_protobuf(bytes),
+        other => {
+            let message = format!(
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf (got {other:?})"
+            );
+            Err(StatusError::new(Reason::UnsupportedMediaType, message))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeMeta {
+    #[serde(default)]
+    api_version: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+}
+
+/// The body of a create or update as an object of the call's row.
+pub fn object(call: &mut Call, bytes: &Bytes) -> Result<Box<dyn Object>, StatusError> {
+    let json = json(call, bytes)?;
+    let info = call.info();
+    check_type(&json, &call.resource.api_version, info.kind)?;
+    check_fields(call, &json)?;
+    call.resource.row.decode(&json).map_err(|error| unfit(call, &error.to_string()))
+}
+
+/// The body of a subresource with a kind of its own.
+pub fn typed<T: DeserializeOwned>(call: &Call, bytes: &Bytes, api_version: &str, kind: &str) -> Result<T, StatusError> {
+    let json = json(call, bytes)?;
+    check_type(&json, api_version, kind)?;
+    serde_json::from_slice(&json)
+        .map_err(|error| StatusError::bad_request(format!("{kind} in version {api_version:?} cannot be handled as a {kind}: {error}")))
+}
+
+fn check_type(json: &[u8], api_version: &str, kind: &str) -> Result<(), StatusError> {
+    let seen: TypeMeta = serde_json::from_slice(json).map_err(|error| {
+        StatusError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
+        ))
+    })?;
+    if let Some(version) = seen.api_version.filter(|v| !v.is_empty() && v != api_version) {
+        let message = format!("the API version in the data ({version}) does not match the expected API version ({api_version})");
+        return Err(StatusError::bad_request(message));
+    }
+    if let Some(other) = seen.kind.filter(|k| !k.is_empty() && k != kind) {
+        return Err(StatusError::bad_request(format!(
+            "{other} in version {api_version:?} cannot be handled as a {kind}: the kind of the body does not match the resource"
+        )));
+    }
+    Ok(())
+}
+
+/// Upstream: transformDecodeError in endpoints/handlers/rest.go.
+pub fn unfit(call: &Call, why: &str) -> StatusError {
+    let kind = call.info().kind;
+    StatusError::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", call.resource.api_version))
+}
+
+/// `fieldValidation`: Strict refuses unknown and duplicate fields, Warn (the default) warns. Wrong types are refused always.
+pub fn check_fields(call: &mut Call, json: &[u8]) -> Result<(), StatusError> {
+    let Some(schema) = Schema::of(call.info().schema) else { return Ok(()) };
+    let found: FieldCheck = kinds::check::check(json, schema);
+    if let Some(error) = &found.type_error {
+        return Err(unfit(call, error));
+    }
+    match call.query.text("fieldValidation") {
+        Some("Ignore") => {}
+        None | Some("Warn") => call.warnings.extend(found.warnings()),
+        Some("Strict") => {
+            if let Some(error) = found.strict_error() {
+                return Err(unfit(call, &error));
+            }
+        }
+        Some(other) => {
+            let mut errors = FieldErrors::default();
+            errors.not_supported(&Path::new("fieldValidation"), other, &["", "Ignore", "Strict", "Warn"]);
+            let kind = if call.verb == "create" { "CreateOptions" } else { "UpdateOptions" };
+            return Err(StatusError::invalid("meta.k8s.io", kind, "", &errors));
+        }
+    }
+    Ok(())
+}
