@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pipeline::Core;
 use crate::table::Table;
-use crate::transport::body::{Body, RequestBody};
+use crate::transport::body::Body;
 use crate::transport::negotiate::View;
 use crate::transport::query::Query;
 use crate::transport::response::{self, no_such_page};
@@ -58,7 +58,7 @@ impl Discovery {
     }
 }
 
-pub async fn serve(core: &Arc<Core>, request: &Request<RequestBody>) -> Result<Response<Body>, StatusError> {
+pub fn serve(core: &Core, request: &Request<()>) -> Result<Response<Body>, StatusError> {
     let path = request.uri().path();
     let query = Query::parse(request.uri().query());
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
@@ -100,7 +100,7 @@ pub async fn serve(core: &Arc<Core>, request: &Request<RequestBody>) -> Result<R
     }
 }
 
-fn json(request: &Request<RequestBody>, query: &Query, value: &Value) -> Result<Response<Body>, StatusError> {
+fn json(request: &Request<()>, query: &Query, value: &Value) -> Result<Response<Body>, StatusError> {
     let view = View::negotiate(request.headers(), query).unwrap_or(View::JSON);
     let pretty = if view.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     Ok(response::json(200, pretty.map_err(StatusError::internal)?))
@@ -110,7 +110,7 @@ fn key_document(document: Option<Bytes>, content_type: &'static str) -> Result<R
     Ok(document.map_or_else(no_such_page, |body| response::respond(200, HeaderValue::from_static(content_type), body)))
 }
 
-fn wants_aggregated(request: &Request<RequestBody>) -> bool {
+fn wants_aggregated(request: &Request<()>) -> bool {
     let accept = request.headers().get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     accept.split(',').any(|clause| {
         let mut parts = clause.split(';').map(str::trim);
@@ -121,7 +121,7 @@ fn wants_aggregated(request: &Request<RequestBody>) -> bool {
     })
 }
 
-fn aggregated(request: &Request<RequestBody>, document: &Document) -> Response<Body> {
+fn aggregated(request: &Request<()>, document: &Document) -> Response<Body> {
     let fresh = request.headers().get(IF_NONE_MATCH).is_some_and(|tag| *tag == document.etag);
     let kind = HeaderValue::from_static(AGGREGATED);
     let mut response =

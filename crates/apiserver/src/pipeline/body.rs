@@ -2,7 +2,7 @@
 
 use api::{FieldErrors, Path, Reason, StatusError};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use kinds::Object;
 use kinds::check::FieldCheck;
 use kinds::schema::Schema;
@@ -16,14 +16,26 @@ use crate::transport::negotiate::content_type;
 /// Upstream: MaxRequestBodyBytes in apiserver/pkg/server/config.go.
 const MAX_BODY: usize = 3 * 1024 * 1024;
 
-pub async fn read(body: RequestBody) -> Result<Bytes, StatusError> {
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(StatusError::new(Reason::RequestEntityTooLarge, format!("Request entity too large: limit is {MAX_BODY}")))
+/// The whole body, if it is not too large.
+pub async fn read(mut body: RequestBody) -> Result<Bytes, StatusError> {
+    let mut whole: Vec<u8> = Vec::new();
+    let mut first = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| StatusError::bad_request(format!("the request's body cannot be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + first.len() + data.len() > MAX_BODY {
+            let message = format!("Request entity too large: limit is {MAX_BODY}");
+            return Err(StatusError::new(Reason::RequestEntityTooLarge, message));
         }
-        Err(error) => Err(StatusError::bad_request(format!("the request's body cannot be read: {error}"))),
+        // Nearly all bodies are one frame: that one is not copied.
+        if whole.is_empty() && first.is_empty() {
+            first = data;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
+        }
     }
+    Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
 /// The body as JSON, whatever it came as.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::StatusError;
+use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Uri};
 use kinds::KindInfo;
 
@@ -141,16 +142,21 @@ pub fn attributes<'a>(path: &'a Path, verb: &'a str, user: &'a UserInfo, raw: &'
 }
 
 /// 403 in upstream's words (apiserver/pkg/endpoints/handlers/responsewriters/errors.go).
-pub async fn authorize(core: &Core, asked: &Attributes<'_>) -> Result<(), StatusError> {
-    let reason = match core.auth.authorizer.authorize(asked).await {
-        Decision::Allow => return Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => reason,
-    };
+pub fn authorize<'a>(core: &'a Core, asked: &'a Attributes<'a>) -> BoxFuture<'a, Result<(), StatusError>> {
+    Box::pin(async move {
+        match core.auth.authorizer.authorize(asked).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(asked, &reason)),
+        }
+    })
+}
+
+fn forbidden(asked: &Attributes<'_>, reason: &str) -> StatusError {
     let tail = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let user = &asked.user.name;
     if !asked.is_resource {
         let message = format!("forbidden: User {user:?} cannot {} path {:?}{tail}", asked.verb, asked.path);
-        return Err(StatusError::new(api::Reason::Forbidden, message).with_object("", "", ""));
+        return StatusError::new(api::Reason::Forbidden, message).with_object("", "", "");
     }
     let sub = asked.subresource;
     let resource = if sub.is_empty() { asked.resource.to_owned() } else { format!("{}/{sub}", asked.resource) };
@@ -159,5 +165,5 @@ pub async fn authorize(core: &Core, asked: &Attributes<'_>) -> Result<(), Status
         namespace => format!("in the namespace {namespace:?}"),
     };
     let cause = format!("User {user:?} cannot {} resource {resource:?} in API group {:?} {place}{tail}", asked.verb, asked.group);
-    Err(StatusError::forbidden(asked.group, asked.resource, asked.name, &cause))
+    StatusError::forbidden(asked.group, asked.resource, asked.name, &cause)
 }

@@ -4,7 +4,7 @@ use api::core::v1::{Namespace, Pod};
 use api::meta::v1::{DeleteOptions, ObjectMeta, Status, StatusDetails, Time};
 use api::{Reason, StatusError};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use http::{HeaderValue, Response};
 use kinds::Object;
 
@@ -41,7 +41,7 @@ pub async fn delete(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, St
     }
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
     let details = StatusDetails { name: text(&name), group: text(info.group), kind: text(info.resource), uid: text(&uid), ..StatusDetails::default() };
-    let status = Status { status: Some("Success".into()), details: Some(details), metadata: Some(Default::default()), ..Status::default() };
+    let status = Status { status: Some("Success".into()), details: Some(details), ..Status::default() };
     let json = serde_json::to_vec(&status).map_err(StatusError::internal)?;
     let view = crate::transport::negotiate::View { shape: crate::transport::negotiate::Shape::Object, ..call.view };
     Ok(respond(200, HeaderValue::from_static(view.media.content_type()), super::encode::media(json.into(), view)?))
@@ -52,14 +52,8 @@ pub async fn delete_collection(call: &mut Call, bytes: &Bytes) -> Result<Respons
     let dry = dry_run(call.query.all("dryRun"))? || dry_run(options.dry_run.iter().flatten().map(String::as_str))?;
     let found = list::find(call).await?;
     let shared = &*call;
-    let results: Vec<Result<Deleted, StatusError>> = futures::stream::iter(&found.entries)
-        .map(|entry| {
-            let options = &options;
-            async move { delete_one(shared, entry.name(), options, dry).await }
-        })
-        .buffered(8)
-        .collect()
-        .await;
+    let deletes: Vec<_> = found.entries.iter().map(|entry| delete_one(shared, entry.name(), &options, dry).boxed()).collect();
+    let results: Vec<Result<Deleted, StatusError>> = futures::stream::iter(deletes).buffered(8).collect().await;
     for result in results {
         match result {
             Err(error) if !error.is(Reason::NotFound) => return Err(error),

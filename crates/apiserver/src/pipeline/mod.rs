@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Reason, StatusError};
+use futures::FutureExt;
 use http::{Method, Request, Response};
 use serde_json::Value;
 use store::Kv;
@@ -70,7 +71,7 @@ pub struct Core {
 pub async fn handle(core: Arc<Core>, request: Request<RequestBody>) -> Response<Body> {
     let started = base::clock::monotonic();
     let mut seen = Seen::default();
-    let response = match serve(&core, request, &mut seen).await {
+    let response = match serve(core.clone(), request, &mut seen).await {
         Ok(response) => response,
         Err(error) => response::status(&error),
     };
@@ -78,18 +79,18 @@ pub async fn handle(core: Arc<Core>, request: Request<RequestBody>) -> Response<
     response
 }
 
-async fn serve(core: &Arc<Core>, request: Request<RequestBody>, seen: &mut Seen) -> Result<Response<Body>, StatusError> {
+async fn serve(core: Arc<Core>, request: Request<RequestBody>, seen: &mut Seen) -> Result<Response<Body>, StatusError> {
     let (mut parts, body) = request.into_parts();
     let user = core.auth.authenticator.authenticate(&parts).await?;
     let Some(path) = route::parse(parts.uri.path()) else {
-        return non_resource(core, &user, &Request::from_parts(parts, body)).await;
+        return non_resource(core, &user, Request::from_parts(parts, ())).await;
     };
     let query = Query::parse(parts.uri.query());
     let mut verb = route::verb(&parts.method, &path, &query);
     if path.subresource.as_deref().is_some_and(sub::is_connect) && verb == "watch" {
         verb = "get";
     }
-    call::authorize(core, &call::attributes(&path, verb, &user, parts.uri.path(), &query)).await?;
+    call::authorize(&core, &call::attributes(&path, verb, &user, parts.uri.path(), &query)).await?;
     let Some(resource) = core.table.find(&path.group, &path.version, &path.resource).cloned() else { return Ok(no_such_page()) };
     seen.found(&resource, &path, verb);
     if !fits_scope(&resource, &path, verb) {
@@ -117,15 +118,15 @@ async fn serve(core: &Arc<Core>, request: Request<RequestBody>, seen: &mut Seen)
     if connects {
         seen.is_long = true;
         parts.headers.clone_from(&call.headers);
-        return sub::connect(&mut call, Request::from_parts(parts, body)).await;
+        return sub::connect(&mut call, Request::from_parts(parts, body)).boxed().await;
     }
     if verb == "watch" {
         seen.is_long = true;
         check_verb(&call)?;
-        return watch::watch(&call).await;
+        return watch::watch(&call).boxed().await;
     }
     let _permit = core.limits.enter(&call.user, verb).await?;
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, dispatch(&mut call, body)).await;
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, dispatch(&mut call, body).boxed()).await;
     let mut response = answered.map_err(|_| timed_out(verb))??;
     for text in &call.warnings {
         if let Some(value) = response::warning(text) {
@@ -183,7 +184,7 @@ fn timed_out(verb: &str) -> StatusError {
 }
 
 /// Paths that name no resource: discovery, health, metrics, version, keys.
-async fn non_resource(core: &Arc<Core>, user: &UserInfo, request: &Request<RequestBody>) -> Result<Response<Body>, StatusError> {
+async fn non_resource(core: Arc<Core>, user: &UserInfo, request: Request<()>) -> Result<Response<Body>, StatusError> {
     let path = request.uri().path();
     let verb = request.method().as_str().to_ascii_lowercase();
     let asked = Attributes {
@@ -200,11 +201,11 @@ async fn non_resource(core: &Arc<Core>, user: &UserInfo, request: &Request<Reque
         field_selector: "",
         label_selector: "",
     };
-    call::authorize(core, &asked).await?;
+    call::authorize(&core, &asked).await?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    crate::discovery::serve(core, request).await
+    crate::discovery::serve(&core, &request)
 }
 
 /// What the metrics say about a request.

@@ -147,8 +147,7 @@ impl Continue {
 pub fn expired(start: &str) -> StatusError {
     let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
     let mut error = StatusError::new(Reason::Expired, message);
-    let meta = error.0.metadata.get_or_insert_default();
-    meta.continue_ = Some(Continue::encode(-1, start.strip_suffix('\0').unwrap_or(start)));
+    error.0.metadata.continue_ = Some(Continue::encode(-1, start.strip_suffix('\0').unwrap_or(start)));
     error
 }
 

@@ -91,15 +91,14 @@ impl Watcher {
         let reached = call.core.cache.revision();
         // Without a version, or with 0, a watch begins with what is there, unless it says that it does not want to.
         let from_now = matches!(version, None | Some(0));
-        let (mut initial, mut position) = (Vec::new(), 0);
-        if streaming == Some(true) || (from_now && streaming.is_none()) {
-            (initial, position) = collection.snapshot(&selection.prefix, |entry| selection.matches(entry));
+        let (initial, position) = if streaming == Some(true) || (from_now && streaming.is_none()) {
+            let (mut initial, position) = collection.snapshot(&selection.prefix, |entry| selection.matches(entry));
             initial.reverse();
-        } else if let (Some(revision), false) = (version, from_now) {
-            position = collection.position_after(revision).map_err(|old| too_old(revision, old.oldest))?;
+            (initial, position)
         } else {
-            position = collection.position_after(reached).map_err(|old| too_old(reached, old.oldest))?;
-        }
+            let after = version.filter(|_| !from_now).unwrap_or(reached);
+            (Vec::new(), collection.position_after(after).map_err(|old| too_old(after, old.oldest))?)
+        };
         let now = base::clock::monotonic();
         let gauge = {
             let labels = LongRunningLabels { verb: "WATCH", resource: call.info().resource };

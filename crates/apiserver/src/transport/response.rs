@@ -34,11 +34,9 @@ pub fn no_such_page() -> Response<Body> {
     text(404, "404 page not found\n")
 }
 
-/// The bytes of a Status, with the empty metadata that upstream sends.
+/// The bytes of a Status.
 pub fn status_json(error: &StatusError) -> Bytes {
-    let mut status = error.0.as_ref().clone();
-    status.metadata.get_or_insert_default();
-    serde_json::to_vec(&status).expect("a Status serializes").into()
+    serde_json::to_vec(&error.0).expect("a Status serializes").into()
 }
 
 pub fn status(error: &StatusError) -> Response<Body> {

@@ -100,7 +100,6 @@ pub fn success(call: &Call, code: u16) -> Result<Response<Body>, StatusError> {
     let status = api::meta::v1::Status {
         status: Some("Success".into()),
         code: Some(i32::from(code)),
-        metadata: Some(Default::default()),
         ..Default::default()
     };
     reply(call, code, &status)
