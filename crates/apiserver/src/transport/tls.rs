@@ -2,18 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use parking_lot::RwLock;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use pki::tls::{ClientAuth, ServingCertificate};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,126 +22,32 @@ const RELOAD_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{path}: {cause}")]
-    File { path: String, cause: String },
     #[error("--tls-cert-file and --tls-private-key-file are both needed")]
     Missing,
-    #[error("TLS: {0}")]
-    Config(String),
+    #[error("the serving certificate: {0}")]
+    Certificate(#[from] pki::Error),
 }
 
 /// The serving certificate, and the configuration around it.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<rustls::ServerConfig>,
-    certificate: Arc<Certificate>,
-}
-
-#[derive(Debug)]
-struct Certificate {
-    cert: PathBuf,
-    key: PathBuf,
-    loaded: RwLock<(Arc<CertifiedKey>, Option<SystemTime>)>,
+    certificate: Arc<ServingCertificate>,
 }
 
 impl ServerTls {
     pub fn load(options: &Options) -> Result<Self, TlsError> {
-        let (Some(cert), Some(key)) = (options.tls_cert_file.clone(), options.tls_private_key_file.clone()) else {
-            return Err(TlsError::Missing);
-        };
-        let loaded = RwLock::new((Arc::new(read_pair(&cert, &key)?), changed_at(&cert)));
-        let certificate = Arc::new(Certificate { cert, key, loaded });
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| TlsError::Config(e.to_string()))?
-            .with_client_cert_verifier(Arc::new(AskForCertificate { provider }))
-            .with_cert_resolver(certificate.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let (Some(cert), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) else { return Err(TlsError::Missing) };
+        let certificate = ServingCertificate::load(cert, key)?;
+        // Who signed a client's certificate is the authenticator's question: there may be several authorities (clients, front proxies).
+        let config = pki::tls::server_config(certificate.clone(), ClientAuth::Request)?;
         Ok(Self { config: Arc::new(config), certificate })
     }
-}
 
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|m| m.modified()).ok()
-}
-
-fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let failed = |path: &Path, cause: &dyn std::fmt::Display| TlsError::File { path: path.display().to_string(), cause: cause.to_string() };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .map_err(|e| failed(cert, &e))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| failed(key, &e))?;
-    CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|e| failed(cert, &e))
-}
-
-impl Certificate {
     fn reload(&self) {
-        let changed = changed_at(&self.cert);
-        if self.loaded.read().1 == changed {
-            return;
+        if let Err(error) = self.certificate.reload() {
+            tracing::warn!(%error, "the serving certificate cannot be read again, the old one stays");
         }
-        match read_pair(&self.cert, &self.key) {
-            Ok(pair) => {
-                tracing::info!(file = %self.cert.display(), "the serving certificate has changed");
-                *self.loaded.write() = (Arc::new(pair), changed);
-            }
-            Err(error) => tracing::warn!(%error, "the changed serving certificate cannot be used, the old one stays"),
-        }
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.loaded.read().0.clone())
-    }
-}
-
-/// Asks every client for a certificate and takes any whose key the client holds: who signed it is the authenticator's question, since there may be
-/// several authorities (clients, front proxies).
-#[derive(Debug)]
-struct AskForCertificate {
-    provider: Arc<rustls::crypto::CryptoProvider>,
-}
-
-impl rustls::server::danger::ClientCertVerifier for AskForCertificate {
-    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
-        &[]
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn verify_client_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::server::danger::ClientCertVerified, rustls::Error> {
-        Ok(rustls::server::danger::ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -157,7 +58,7 @@ pub async fn accept(listener: TcpListener, tls: ServerTls, core: Arc<Core>, task
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
-            _ = reload.tick() => tls.certificate.reload(),
+            _ = reload.tick() => tls.reload(),
             taken = listener.accept() => match taken {
                 Ok((stream, peer)) => {
                     let (acceptor, core) = (acceptor.clone(), core.clone());
