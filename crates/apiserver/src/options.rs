@@ -8,7 +8,6 @@ use clap::Args;
 use crate::admission::AdmissionOptions;
 use crate::auth::AuthOptions;
 
-
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Address to listen on.

@@ -142,8 +142,10 @@ pub fn aggregated(table: &Table, core: bool) -> Value {
     let items: Vec<Value> = groups
         .into_iter()
         .map(|group| {
-            let versions: Vec<Value> = versions(table, group).into_iter().map(|version| aggregated_version(table, group, version)).collect();
-            let metadata = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+            let versions: Vec<Value> =
+                versions(table, group).into_iter().map(|version| aggregated_version(table, group, version)).collect();
+            let metadata =
+                if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

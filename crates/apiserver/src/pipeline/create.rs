@@ -1,6 +1,6 @@
 //! POST: a new object.
 
-use api::{StatusError};
+use api::StatusError;
 use bytes::Bytes;
 use http::Response;
 use kinds::Object;

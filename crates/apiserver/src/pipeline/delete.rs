@@ -40,7 +40,13 @@ pub async fn delete(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, St
         return get::reply(call, 200, &entry);
     }
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
-    let details = StatusDetails { name: text(&name), group: text(info.group), kind: text(info.resource), uid: text(&uid), ..StatusDetails::default() };
+    let details = StatusDetails {
+        name: text(&name),
+        group: text(info.group),
+        kind: text(info.resource),
+        uid: text(&uid),
+        ..StatusDetails::default()
+    };
     let status = Status { status: Some("Success".into()), details: Some(details), ..Status::default() };
     let json = serde_json::to_vec(&status).map_err(StatusError::internal)?;
     let view = crate::transport::negotiate::View { shape: crate::transport::negotiate::Shape::Object, ..call.view };

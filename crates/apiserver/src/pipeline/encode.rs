@@ -88,22 +88,18 @@ pub fn list_head(resource: &Resource, shape: Shape, meta: &ListMeta) -> Vec<u8> 
             let kind = format!("{}List", resource.info().kind);
             format!(r#"{{"kind":{kind:?},"apiVersion":{:?},"metadata":{},"items":["#, resource.api_version, meta.to_value()).into_bytes()
         }
-        Shape::Metadata => format!(
-            r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":["#,
-            meta.to_value()
-        )
-        .into_bytes(),
+        Shape::Metadata => {
+            format!(r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{},"items":["#, meta.to_value())
+                .into_bytes()
+        }
         Shape::Table(_) => table_head(resource, meta, true),
     }
 }
 
 fn table_head(resource: &Resource, meta: &ListMeta, headers: bool) -> Vec<u8> {
     let columns = if headers { Value::from_iter(resource.row.columns().iter().map(column)) } else { Value::Null };
-    format!(
-        r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":{columns},"rows":["#,
-        meta.to_value()
-    )
-    .into_bytes()
+    format!(r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":{columns},"rows":["#, meta.to_value())
+        .into_bytes()
 }
 
 fn column(column: &Column) -> Value {

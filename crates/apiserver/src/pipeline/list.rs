@@ -145,7 +145,14 @@ pub fn reply(resource: Arc<Resource>, view: View, found: Found) -> Result<Respon
         out.extend_from_slice(b"]}");
         return Ok(respond(200, content_type, encode::media(out.into(), view)?));
     }
-    let pieces = Pieces { head: Some(encode::list_head(&resource, view.shape, &found.meta)), entries: found.entries, next: 0, resource, shape: view.shape, gzip: gzip.then(gzip_encoder) };
+    let pieces = Pieces {
+        head: Some(encode::list_head(&resource, view.shape, &found.meta)),
+        entries: found.entries,
+        next: 0,
+        resource,
+        shape: view.shape,
+        gzip: gzip.then(gzip_encoder),
+    };
     let mut response = respond(200, content_type, Body::chunks(futures::stream::iter(pieces)));
     if gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -71,7 +71,10 @@ fn decode(call: &mut Call, value: Value) -> Result<Box<dyn Object>, StatusError>
     let mut object = call.resource.row.decode(&json).map_err(|error| body::unfit(call, &error.to_string()))?;
     let given = object.meta().name.clone().unwrap_or_default();
     if given != call.name() {
-        return Err(StatusError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({})", call.name())));
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({})",
+            call.name()
+        )));
     }
     create::check_namespace(call, &mut object.meta_mut().namespace)?;
     Ok(object)
@@ -90,7 +93,11 @@ async fn apply(call: &mut Call, mut config: Value) -> Result<Response<Body>, Sta
     let name = call.name().to_owned();
     if call.subresource().is_empty() && get::read(call, &name).await?.is_none() {
         if !super::text(&config, "/metadata/uid").is_empty() {
-            return Err(super::update::conflict(call, &name, "uid mismatch: the provided object specified a uid, and no existing object was found"));
+            return Err(super::update::conflict(
+                call,
+                &name,
+                "uid mismatch: the provided object specified a uid, and no existing object was found",
+            ));
         }
         call.authorize_also("create").await?;
         let value = super::ownership::apply(call, None, &config, &manager)?;
@@ -113,7 +120,8 @@ async fn apply(call: &mut Call, mut config: Value) -> Result<Response<Body>, Sta
 fn check_config(call: &Call, config: &mut Value) -> Result<(), StatusError> {
     let (api_version, kind) = (super::text(config, "/apiVersion"), super::text(config, "/kind"));
     if api_version != call.resource.api_version || kind != call.info().kind {
-        let message = format!("the API version in the data ({api_version}) does not match the expected API version ({})", call.resource.api_version);
+        let message =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({})", call.resource.api_version);
         return Err(StatusError::bad_request(message));
     }
     if config.pointer("/metadata/managedFields").is_some_and(|m| m.as_array().is_none_or(|list| !list.is_empty())) {

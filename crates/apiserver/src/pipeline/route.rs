@@ -110,6 +110,9 @@ mod tests {
         check("/api/v1/namespaces/a/pods/b/log", Some(["", "v1", "pods", "a", "b", "log", ""]));
         check("/api/v1/namespaces/a/services/http:b:80/proxy/x//y/", Some(["", "v1", "services", "a", "http:b:80", "proxy", "/x//y/"]));
         check("/apis/apps/v1/namespaces/a/deployments/b", Some(["apps", "v1", "deployments", "a", "b", "", ""]));
-        check("/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node%3Aa", Some(["rbac.authorization.k8s.io", "v1", "clusterroles", "", "system:node:a", "", ""]));
+        check(
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node%3Aa",
+            Some(["rbac.authorization.k8s.io", "v1", "clusterroles", "", "system:node:a", "", ""]),
+        );
     }
 }

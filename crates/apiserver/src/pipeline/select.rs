@@ -18,10 +18,13 @@ pub struct Selection {
 impl Selection {
     pub fn of(call: &Call) -> Result<Self, StatusError> {
         let invalid = |error: &dyn std::fmt::Display| StatusError::bad_request(error.to_string());
-        let labels = call.query.text("labelSelector").map_or(Ok(Selector::everything()), Selector::parse).map_err(|e| {
-            StatusError::bad_request(format!("unable to parse requirement: {e}"))
-        })?;
-        let mut fields = call.query.text("fieldSelector").map_or(Ok(FieldSelector::default()), FieldSelector::parse).map_err(|e| invalid(&e))?;
+        let labels = call
+            .query
+            .text("labelSelector")
+            .map_or(Ok(Selector::everything()), Selector::parse)
+            .map_err(|e| StatusError::bad_request(format!("unable to parse requirement: {e}")))?;
+        let mut fields =
+            call.query.text("fieldSelector").map_or(Ok(FieldSelector::default()), FieldSelector::parse).map_err(|e| invalid(&e))?;
         let collection = collection(call)?;
         for term in &fields.requirements {
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
@@ -58,7 +61,9 @@ pub fn revision(text: Option<&str>) -> Result<Option<i64>, StatusError> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
     match text.parse::<u64>().ok().and_then(|r| i64::try_from(r).ok()) {
         Some(revision) => Ok(Some(revision)),
-        None => Err(StatusError::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))),
+        None => Err(StatusError::bad_request(format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))),
     }
 }
 
@@ -129,9 +134,7 @@ impl Continue {
     pub fn decode(token: &str) -> Result<(i64, String), StatusError> {
         use base64::Engine;
         let bad = |why: String| StatusError::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(token.trim_end_matches('='))
-            .map_err(|e| bad(e.to_string()))?;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| bad(e.to_string()))?;
         let parsed: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         if parsed.v != TOKEN_VERSION {
             return Err(bad(format!("server does not recognize this encoded version {:?}", parsed.v)));

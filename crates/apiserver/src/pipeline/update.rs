@@ -44,9 +44,7 @@ pub async fn update(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, St
     if given.is_empty() {
         wanted.meta_mut().name = Some(name.clone());
     } else if given != name {
-        return Err(StatusError::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+        return Err(StatusError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})")));
     }
     create::check_namespace(call, &mut wanted.meta_mut().namespace)?;
     let ownership = Ownership::Update(call.field_manager());
@@ -95,7 +93,12 @@ pub fn conflict(call: &Call, name: &str, cause: &str) -> StatusError {
 }
 
 /// All stages on one attempt; `None`: the stored object changed meanwhile.
-async fn swap(call: &mut Call, current: &Current, mut wanted: Box<dyn Object>, ownership: &Ownership) -> Result<Option<Updated>, StatusError> {
+async fn swap(
+    call: &mut Call,
+    current: &Current,
+    mut wanted: Box<dyn Object>,
+    ownership: &Ownership,
+) -> Result<Option<Updated>, StatusError> {
     let dry_run = call.is_dry_run()?;
     let row = call.resource.row;
     let old = current.object.as_ref();

@@ -256,7 +256,10 @@ impl Watcher {
 fn streaming(call: &Call, bookmarks: bool) -> Result<Option<bool>, StatusError> {
     if !call.query.has("sendInitialEvents") {
         if call.query.text("resourceVersionMatch").is_some() {
-            return Err(select::bad_option("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+            return Err(select::bad_option(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
         return Ok(None);
     }

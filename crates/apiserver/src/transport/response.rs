@@ -53,8 +53,7 @@ pub fn method_not_allowed() -> StatusError {
 }
 
 pub fn not_acceptable() -> StatusError {
-    let message =
-        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let message = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
     StatusError::new(Reason::NotAcceptable, message)
 }
 

@@ -52,7 +52,10 @@ fn bound(call: &mut Call, current: &Current, binding: &Binding) -> Result<Box<dy
     let name = call.name();
     let refuse = |cause: String| Err(conflict(call, name, &cause));
     if binding.metadata.uid.as_ref().is_some_and(|uid| !uid.is_empty() && Some(uid) != pod.metadata.uid.as_ref()) {
-        return refuse(format!("Precondition failed: UID in precondition: {:?}, UID in object meta: {:?}", binding.metadata.uid, pod.metadata.uid));
+        return refuse(format!(
+            "Precondition failed: UID in precondition: {:?}, UID in object meta: {:?}",
+            binding.metadata.uid, pod.metadata.uid
+        ));
     }
     if pod.metadata.deletion_timestamp.is_some() {
         return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));

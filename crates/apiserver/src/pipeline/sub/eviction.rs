@@ -55,7 +55,9 @@ async fn spend(call: &mut Call, pod: &Pod, dry_run: bool) -> Result<(), StatusEr
         [] => return Ok(()),
         [one] => one,
         _ => {
-            return Err(StatusError::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."));
+            return Err(StatusError::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
         }
     };
     let name = budget.metadata.name.clone().unwrap_or_default();

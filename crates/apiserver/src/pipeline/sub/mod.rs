@@ -97,10 +97,6 @@ pub fn reply(call: &Call, code: u16, body: &impl Serialize) -> Result<Response<B
 
 /// The Status that says that all is well.
 pub fn success(call: &Call, code: u16) -> Result<Response<Body>, StatusError> {
-    let status = api::meta::v1::Status {
-        status: Some("Success".into()),
-        code: Some(i32::from(code)),
-        ..Default::default()
-    };
+    let status = api::meta::v1::Status { status: Some("Success".into()), code: Some(i32::from(code)), ..Default::default() };
     reply(call, code, &status)
 }
