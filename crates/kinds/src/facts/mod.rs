@@ -4,7 +4,8 @@
 //! Format of `facts.txt`: `:TYPE [atomic]` starts a type, then a line per field, `NAME=NUMBER SHAPE [FLAG...]`.
 //! NUMBER is empty (JSON only) or a path: `2.5` is field 5 of the struct that Go inlines and protobuf nests as field 2.
 //! SHAPE is a scalar, a type, `[]SHAPE` or `{}SHAPE`. Flags: `set`, `map:KEYS`, `atomic`, `granular`, `merge`, `retainKeys`, `replace`,
-//! `merge:KEY`, `default:JSON`, `value` (Go always writes the field, if empty).
+//! `merge:KEY`, `default:JSON`, `value` (Go always writes the field, if empty),
+//! `omitzero` (Go leaves a zero out of JSON, but not out of protobuf).
 
 use std::sync::OnceLock;
 
@@ -23,6 +24,8 @@ pub struct TypeFacts {
     pub is_atomic: bool,
     /// By JSON name, sorted.
     pub fields: Box<[Field]>,
+    /// Places in `fields`, by protobuf path; those without one are left out.
+    by_path: Box<[u16]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// Go always writes the field: a struct held by value, or a list without `omitempty`.
     pub is_value: bool,
+    /// Go holds the scalar by value and leaves it out of JSON where it is zero; protobuf has it all the same.
+    pub omits_zero: bool,
 }
 
 /// The type of a field, an item or a map's value.
@@ -100,6 +105,11 @@ pub struct Strategy {
 impl TypeFacts {
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|at| &self.fields[at])
+    }
+
+    /// The fields that protobuf has, by number; those of an inlined struct stand together.
+    pub fn by_path(&self) -> impl Iterator<Item = &Field> {
+        self.by_path.iter().map(|&at| &self.fields[usize::from(at)])
     }
 }
 
@@ -169,7 +179,9 @@ fn parse(text: &'static str) -> Result<Table, String> {
 fn finish((head, mut fields): (&'static str, Vec<Field>)) -> TypeFacts {
     let (name, flags) = head.split_once(' ').unwrap_or((head, ""));
     fields.sort_unstable_by_key(|field| field.name);
-    TypeFacts { name, special: special(name), is_atomic: flags == "atomic", fields: fields.into_boxed_slice() }
+    let mut by_path: Vec<u16> = (0_u16..).take(fields.len()).filter(|&at| !fields[usize::from(at)].path.is_empty()).collect();
+    by_path.sort_unstable_by(|&a, &b| fields[usize::from(a)].path.cmp(&fields[usize::from(b)].path));
+    TypeFacts { name, special: special(name), is_atomic: flags == "atomic", fields: fields.into_boxed_slice(), by_path: by_path.into() }
 }
 
 fn special(name: &str) -> Special {
@@ -240,6 +252,7 @@ impl Shapes<'_> {
             strategy: Strategy::default(),
             default: None,
             is_value: false,
+            omits_zero: false,
         };
         for flag in words {
             set_flag(&mut field, flag)?;
@@ -261,6 +274,7 @@ fn set_flag(field: &mut Field, flag: &'static str) -> Option<()> {
             "retainKeys" => field.strategy.retain_keys = true,
             "replace" => field.strategy.replace = true,
             "value" => field.is_value = true,
+            "omitzero" => field.omits_zero = true,
             _ => return None,
         },
     }
