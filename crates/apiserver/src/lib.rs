@@ -11,6 +11,7 @@ mod options;
 mod pipeline;
 mod proxying;
 mod server;
+mod pod_refs;
 mod table;
 mod transport;
 

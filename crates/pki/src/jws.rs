@@ -106,7 +106,7 @@ fn unsigned(bytes: &[u8]) -> Vec<u8> {
 
 enum Signing {
     Ecdsa(EcdsaKeyPair),
-    Rsa(Box<RsaKeyPair>),
+    Rsa(RsaKeyPair),
 }
 
 /// The key that new tokens are signed with.
@@ -135,7 +135,7 @@ impl SigningKey {
             Algorithm::Es384 => {
                 Signing::Ecdsa(EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der.secret_der(), &random).map_err(refused)?)
             }
-            Algorithm::Rs256 => Signing::Rsa(Box::new(RsaKeyPair::from_pkcs8(der.secret_der()).map_err(refused)?)),
+            Algorithm::Rs256 => Signing::Rsa(RsaKeyPair::from_pkcs8(der.secret_der()).map_err(refused)?),
         };
         Ok(Self { public, key, random })
     }

@@ -1,6 +1,6 @@
 //! TLS configurations of servers and clients (rustls over ring).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -43,7 +43,7 @@ impl ServingCertificate {
         Ok(Arc::new(Self { certificate, key, current }))
     }
 
-    fn read(certificate: &PathBuf, key: &PathBuf) -> Result<CertifiedKey> {
+    fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey> {
         certified_key(&files::read_required(certificate)?, &files::read_required(key)?).map_err(|e| e.in_file(certificate))
     }
 

@@ -1,7 +1,14 @@
 //! The seams of authentication, authorization and tokens: what the pipeline asks, not how it is answered.
 
 mod allow_all;
+mod authenticate;
+mod authorize;
+mod identity;
+mod node;
 mod options;
+pub mod rbac;
+mod reviews;
+mod service_account;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +22,9 @@ use http::request::Parts;
 use kinds::Object;
 use rustls_pki_types::CertificateDer;
 
+pub use identity::{MASTERS, NODES, node_name};
 pub use options::AuthOptions;
+pub use service_account::WARN_SECONDS as TOKEN_WARN_SECONDS;
 
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +109,24 @@ pub trait Tokens: Send + Sync {
     fn jwks(&self) -> Option<Bytes>;
 }
 
+/// 403 in upstream's words (apiserver/pkg/endpoints/handlers/responsewriters/errors.go).
+pub fn forbidden(asked: &Attributes<'_>, reason: &str) -> StatusError {
+    let tail = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let user = &asked.user.name;
+    if !asked.is_resource {
+        let message = format!("forbidden: User {user:?} cannot {} path {:?}{tail}", asked.verb, asked.path);
+        return StatusError::new(api::Reason::Forbidden, message).with_object("", "", "");
+    }
+    let sub = asked.subresource;
+    let resource = if sub.is_empty() { asked.resource.to_owned() } else { format!("{}/{sub}", asked.resource) };
+    let place = match asked.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let cause = format!("User {user:?} cannot {} resource {resource:?} in API group {:?} {place}{tail}", asked.verb, asked.group);
+    StatusError::forbidden(asked.group, asked.resource, asked.name, &cause)
+}
+
 /// All that the server asks of this module.
 #[derive(Clone)]
 pub struct Auth {
@@ -107,23 +134,42 @@ pub struct Auth {
     pub authorizer: Arc<dyn Authorizer>,
     pub reviews: Arc<dyn Reviews>,
     pub tokens: Arc<dyn Tokens>,
+    /// Always there beside the flags' authorizers: default roles are made and escalation is checked whatever the mode. `None` in tests.
+    pub rbac: Option<Arc<rbac::Rbac>>,
 }
 
 impl Auth {
     /// Everybody is `system:admin` of `system:masters` unless an in-process caller says otherwise, and may do everything: for tests.
     pub fn allow_all() -> Self {
         let all = Arc::new(allow_all::AllowAll);
-        Self { authenticator: all.clone(), authorizer: all.clone(), reviews: all.clone(), tokens: all }
+        Self { authenticator: all.clone(), authorizer: all.clone(), reviews: all.clone(), tokens: all, rbac: None }
     }
 
     /// What the flags ask for. `objects` reads service accounts, secrets, roles and bindings.
-    pub fn new(_options: &AuthOptions, _objects: &crate::Objects) -> Result<Self, AuthError> {
-        Ok(Self::allow_all())
+    pub fn new(options: &AuthOptions, objects: &crate::Objects) -> Result<Self, AuthError> {
+        let rbac = Arc::new(rbac::Rbac::new(objects.clone()));
+        let (authorizer, modes) = authorize::chain(&options.authorization_mode, objects, &rbac)?;
+        let anonymous = options.anonymous_auth && !modes.always_allow;
+        if options.anonymous_auth && !anonymous {
+            tracing::warn!("anonymous requests are refused, as --authorization-mode=AlwaysAllow would let them do everything");
+        }
+        let accounts = Arc::new(service_account::ServiceAccounts::new(options, objects)?);
+        let tokens = Arc::new(authenticate::Tokens::new(options, accounts.clone(), objects)?);
+        Ok(Self {
+            authenticator: Arc::new(authenticate::Chain::new(options, tokens.clone(), authorizer.clone(), anonymous)?),
+            reviews: Arc::new(reviews::Reviewer { authorizer: authorizer.clone(), rbac: rbac.clone(), tokens, modes }),
+            authorizer,
+            tokens: accounts,
+            rbac: Some(rbac),
+        })
     }
 
     /// Runs once when the server is ready: default roles and bindings. `client` acts as `system:apiserver` of `system:masters`.
-    pub async fn bootstrap(&self, _client: &kube::Client) -> Result<(), AuthError> {
-        Ok(())
+    pub async fn bootstrap(&self, client: &kube::Client) -> Result<(), AuthError> {
+        match &self.rbac {
+            Some(rbac) => rbac::bootstrap(client, rbac.objects()).await,
+            None => Ok(()),
+        }
     }
 }
 

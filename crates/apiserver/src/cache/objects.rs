@@ -6,7 +6,7 @@ use api::StatusError;
 use kinds::Kind;
 use store::{KeyRange, RangeRequest};
 
-use super::{Cache, Collection, store_error};
+use super::{Cache, Collection, Entry, store_error};
 use crate::table::Table;
 
 /// Cheap to clone. Kinds are found by their `INFO`; a kind without a row in the table holds nothing.
@@ -45,6 +45,18 @@ impl Objects {
         let prefix = namespace.map(|n| format!("{n}/")).unwrap_or_default();
         let (entries, _) = collection.list(&prefix, &prefix, |_| true, usize::MAX);
         entries.iter().filter_map(|entry| Self::decode(collection, &entry.json())).map(Arc::new).collect()
+    }
+
+    /// Entries of a namespace, or of all, that `keep` chooses by key, labels and selectable fields, not decoded.
+    pub(crate) fn entries<K: Kind>(&self, namespace: Option<&str>, keep: impl FnMut(&Entry) -> bool) -> Vec<Arc<Entry>> {
+        let Some(collection) = self.collection::<K>() else { return Vec::new() };
+        let prefix = namespace.map(|n| format!("{n}/")).unwrap_or_default();
+        collection.list(&prefix, &prefix, keep, usize::MAX).0
+    }
+
+    /// The object of an entry that `entries` gave.
+    pub(crate) fn decode_entry<K: Kind>(&self, entry: &Entry) -> Option<K> {
+        Self::decode(self.collection::<K>()?, &entry.json())
     }
 
     /// The revision of the newest change among the objects of the kind: indexes built on `list` are good while it stays the same.
