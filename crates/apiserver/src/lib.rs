@@ -9,9 +9,9 @@ mod effects;
 mod metrics;
 mod options;
 mod pipeline;
+mod pod_refs;
 mod proxying;
 mod server;
-mod pod_refs;
 mod table;
 mod transport;
 

@@ -32,7 +32,7 @@ pub fn all_refs(pod: &Pod) -> PodRefs {
     let mut refs = PodRefs::default();
     let Some(spec) = &pod.spec else { return refs };
     refs.service_account = spec.service_account_name.clone().unwrap_or_default();
-    refs.secrets.extend(spec.image_pull_secrets.iter().flatten().filter_map(|s| s.name.clone()));
+    refs.secrets.extend(spec.image_pull_secrets.iter().flatten().map(|s| s.name.clone()));
     for_each_container(spec, |env, env_from| refs.add_env(env, env_from));
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     for volume in spec.volumes.iter().flatten() {
@@ -53,18 +53,18 @@ fn for_each_container(spec: &PodSpec, mut visit: impl FnMut(Option<&Vec<EnvVar>>
 impl PodRefs {
     fn add_env(&mut self, env: Option<&Vec<EnvVar>>, env_from: Option<&Vec<EnvFromSource>>) {
         for source in env_from.into_iter().flatten() {
-            self.secrets.extend(source.secret_ref.as_ref().and_then(|r| r.name.clone()));
-            self.config_maps.extend(source.config_map_ref.as_ref().and_then(|r| r.name.clone()));
+            self.secrets.extend(source.secret_ref.as_ref().map(|r| r.name.clone()));
+            self.config_maps.extend(source.config_map_ref.as_ref().map(|r| r.name.clone()));
         }
         for source in env.into_iter().flatten().filter_map(|var| var.value_from.as_ref()) {
-            self.secrets.extend(source.secret_key_ref.as_ref().and_then(|r| r.name.clone()));
-            self.config_maps.extend(source.config_map_key_ref.as_ref().and_then(|r| r.name.clone()));
+            self.secrets.extend(source.secret_key_ref.as_ref().map(|r| r.name.clone()));
+            self.config_maps.extend(source.config_map_key_ref.as_ref().map(|r| r.name.clone()));
         }
     }
 
     fn add_volume(&mut self, volume: &Volume, pod: &str) {
         self.secrets.extend(volume.secret.as_ref().and_then(|s| s.secret_name.clone()));
-        self.config_maps.extend(volume.config_map.as_ref().and_then(|c| c.name.clone()));
+        self.config_maps.extend(volume.config_map.as_ref().map(|c| c.name.clone()));
         self.claims.extend(volume.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()));
         if volume.ephemeral.is_some() {
             self.claims.insert(format!("{pod}-{}", volume.name));
@@ -79,11 +79,11 @@ impl PodRefs {
             volume.storageos.as_ref().and_then(|v| v.secret_ref.as_ref()),
             csi,
         ];
-        self.secrets.extend(others.into_iter().flatten().filter_map(|r| r.name.clone()));
+        self.secrets.extend(others.into_iter().flatten().map(|r| r.name.clone()));
         self.secrets.extend(volume.azure_file.as_ref().map(|v| v.secret_name.clone()));
         for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
-            self.secrets.extend(source.secret.as_ref().and_then(|s| s.name.clone()));
-            self.config_maps.extend(source.config_map.as_ref().and_then(|c| c.name.clone()));
+            self.secrets.extend(source.secret.as_ref().map(|s| s.name.clone()));
+            self.config_maps.extend(source.config_map.as_ref().map(|c| c.name.clone()));
             self.cluster_trust_bundles |= source.cluster_trust_bundle.is_some();
         }
     }

@@ -57,7 +57,7 @@ impl ApiServer {
         let cache = Arc::new(Cache::new(kv.clone(), table.clone()));
         let objects = Objects { cache: cache.clone(), table: table.clone() };
         let auth = Auth::new(&options.auth, &objects)?;
-        let admission = Admission::new(&options.admission, &objects)?;
+        let admission = Admission::new(&options.admission, &objects, &auth)?;
         Self::with(options, kv, table, cache, auth, admission)
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use kinds::{KindInfo, Object};
 
 use crate::auth::UserInfo;
+use crate::auth::rbac::Escalation;
 
 pub use options::AdmissionOptions;
 
@@ -88,8 +89,12 @@ pub struct Admission {
 
 impl Admission {
     /// What the flags ask for. `objects` reads namespaces, service accounts, priority classes and so on.
-    pub fn new(_options: &AdmissionOptions, _objects: &crate::Objects) -> Result<Self, AdmissionError> {
-        Ok(Self::default())
+    pub fn new(_options: &AdmissionOptions, _objects: &crate::Objects, auth: &crate::auth::Auth) -> Result<Self, AdmissionError> {
+        let mut plugins: Vec<Box<dyn Plugin>> = Vec::new();
+        if let Some(rbac) = &auth.rbac {
+            plugins.push(Box::new(Escalation::new(rbac.clone(), auth.authorizer.clone())));
+        }
+        Ok(Self { plugins })
     }
 
     /// Just these, for tests.

@@ -81,9 +81,7 @@ pub fn chain(modes: &[String], objects: &Objects, rbac: &Arc<Rbac>) -> Result<(A
                 list.push(rbac.clone());
             }
             other => {
-                return Err(AuthError(format!(
-                    "--authorization-mode={other} is not available: use AlwaysAllow, AlwaysDeny, Node or RBAC"
-                )));
+                return Err(AuthError(format!("--authorization-mode={other} is not available: use AlwaysAllow, AlwaysDeny, Node or RBAC")));
             }
         }
     }

@@ -122,9 +122,7 @@ impl NodeAuthorizer {
             "watch" | "list" | "deletecollection" if selects(asked, "nodeName", node) || selects(asked, "spec.nodeName", node) => {
                 Decision::Allow
             }
-            "watch" | "list" | "deletecollection" => {
-                no("can only list/watch/deletecollection resourceslices with nodeName field selector")
-            }
+            "watch" | "list" | "deletecollection" => no("can only list/watch/deletecollection resourceslices with nodeName field selector"),
             _ => no(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
             ),

@@ -255,8 +255,7 @@ mod tests {
 
     #[test]
     fn selectors_of_reviews_become_text() {
-        let requirement =
-            FieldSelectorRequirement { key: "spec.nodeName".into(), operator: "In".into(), values: Some(vec!["n1".into()]) };
+        let requirement = FieldSelectorRequirement { key: "spec.nodeName".into(), operator: "In".into(), values: Some(vec!["n1".into()]) };
         assert_eq!(field_text(&[requirement]), "spec.nodeName=n1");
     }
 }

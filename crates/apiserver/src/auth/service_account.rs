@@ -163,8 +163,7 @@ impl ServiceAccounts {
         if claims.sub != service_account_user(namespace, &account.name) {
             return Err("its subject is another account");
         }
-        let found: Arc<ServiceAccount> =
-            self.objects.get(Some(namespace), &account.name).ok_or("its service account does not exist")?;
+        let found: Arc<ServiceAccount> = self.objects.get(Some(namespace), &account.name).ok_or("its service account does not exist")?;
         alive(account, &found.metadata, now)?;
         let mut extra = std::collections::BTreeMap::new();
         if !claims.jti.is_empty() {
@@ -196,7 +195,7 @@ impl ServiceAccounts {
 
     /// Looks up what the token shall be bound to; fills `private`.
     async fn bind(&self, account: &ServiceAccount, request: &TokenRequest, private: &mut Private) -> Result<(), StatusError> {
-        let Some(reference) = &request.spec.bound_object_ref else { return Ok(()) };
+        let Some(reference) = request.spec.as_ref().and_then(|spec| spec.bound_object_ref.as_ref()) else { return Ok(()) };
         let (version, kind) = (reference.api_version.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or_default());
         let name = reference.name.as_deref().unwrap_or_default();
         let namespace = private.namespace.clone();
@@ -287,14 +286,22 @@ impl Tokens for ServiceAccounts {
         let (Some(signing), Some(issuer)) = (&self.signing, self.issuers.first()) else {
             return Err(StatusError::internal("no service account signing key is configured"));
         };
-        let mut seconds = *request.spec.expiration_seconds.get_or_insert(DEFAULT_SECONDS);
+        let spec = request.spec.get_or_insert_default();
+        let mut seconds = *spec.expiration_seconds.get_or_insert(DEFAULT_SECONDS);
         let errors = check_spec(seconds);
         if !errors.is_empty() {
             return Err(StatusError::invalid("authentication.k8s.io", "TokenRequest", "", &errors));
         }
-        let audiences = request.spec.audiences.get_or_insert_default();
+        let audiences = spec.audiences.get_or_insert_default();
         if audiences.is_empty() {
             audiences.clone_from(&self.audiences);
+        }
+        let audiences = audiences.clone();
+        if let Some(max) = self.max_seconds
+            && seconds > max
+        {
+            seconds = max;
+            spec.expiration_seconds = Some(max);
         }
         let mut private = Private {
             namespace: account.metadata.namespace.clone().unwrap_or_default(),
@@ -302,16 +309,9 @@ impl Tokens for ServiceAccounts {
             ..Private::default()
         };
         self.bind(account, request, &mut private).await?;
-        if let Some(max) = self.max_seconds
-            && seconds > max
-        {
-            seconds = max;
-            request.spec.expiration_seconds = Some(max);
-        }
         let now = clock::now().as_second();
         let mut expires = now + seconds;
         let promised = expires;
-        let audiences = request.spec.audiences.clone().unwrap_or_default();
         if self.extend && seconds == WARN_SECONDS && private.pod.is_some() && audiences == self.audiences {
             private.warnafter = Some(now + seconds);
             expires = now + EXTENDED_SECONDS;

@@ -166,10 +166,8 @@ where
 pub async fn bootstrap(client: &Client, objects: &Objects) -> Result<(), AuthError> {
     for namespace in ["kube-system", "kube-public"] {
         if objects.get::<Namespace>(None, namespace).is_none() {
-            let object = Namespace {
-                metadata: ObjectMeta { name: Some(namespace.into()), ..ObjectMeta::default() },
-                ..Namespace::default()
-            };
+            let object =
+                Namespace { metadata: ObjectMeta { name: Some(namespace.into()), ..ObjectMeta::default() }, ..Namespace::default() };
             match Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await {
                 Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
                 other => drop(other.map_err(|e| AuthError(format!("namespace {namespace} cannot be made: {e}")))?),

@@ -198,10 +198,7 @@ const CONTROLLERS: &[(&str, &[Rule])] = &[
             on("watch", "core", "events"),
         ],
     ),
-    (
-        "pod-garbage-collector",
-        &[on("delete list watch", "core", "pods"), on(READ, "core", "nodes"), on("patch", "core", "pods/status")],
-    ),
+    ("pod-garbage-collector", &[on("delete list watch", "core", "pods"), on(READ, "core", "nodes"), on("patch", "core", "pods/status")]),
     (
         "replicaset-controller",
         &[
@@ -272,10 +269,7 @@ const CONTROLLERS: &[(&str, &[Rule])] = &[
         ],
     ),
     ("podcertificaterequestcleaner", &[on("delete get list watch", CERTIFICATES, "podcertificaterequests")]),
-    (
-        "pvc-protection-controller",
-        &[on("get list update watch", "core", "persistentvolumeclaims"), on(READ, "core", "pods"), EVENTS],
-    ),
+    ("pvc-protection-controller", &[on("get list update watch", "core", "persistentvolumeclaims"), on(READ, "core", "pods"), EVENTS]),
     ("pv-protection-controller", &[on("get list update watch", "core", "persistentvolumes"), EVENTS]),
     (
         "volumeattributesclass-protection-controller",
@@ -313,10 +307,7 @@ const CONTROLLERS: &[(&str, &[Rule])] = &[
     ),
     (
         "storage-version-migrator-controller",
-        &[
-            on("create list patch watch", "*", "*"),
-            on("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
-        ],
+        &[on("create list patch watch", "*", "*"), on("update", "storagemigration.k8s.io", "storageversionmigrations/status")],
     ),
     (
         "selinux-warning-controller",

@@ -4,8 +4,8 @@ use api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBindi
 
 use super::controllers;
 use super::policy::{
-    EVENTS, READ, READ_UPDATE, READ_WRITE, Rule, WRITE, account, aggregating_role, binding, cluster_binding, cluster_role, group, named, on,
-    role, rules, urls, user,
+    EVENTS, READ, READ_UPDATE, READ_WRITE, Rule, WRITE, account, aggregating_role, binding, cluster_binding, cluster_role, group, named,
+    on, role, rules, urls, user,
 };
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -156,10 +156,7 @@ const SCHEDULER: &[Rule] = &[
 
 const SMALL: &[(&str, &[Rule])] = &[
     ("cluster-admin", &[on("*", "*", "*"), urls("*", "*")]),
-    (
-        "system:discovery",
-        &[urls("get", "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/")],
-    ),
+    ("system:discovery", &[urls("get", "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/")]),
     ("system:monitoring", &[urls("get", "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*")]),
     (
         "system:basic-user",
@@ -212,14 +209,8 @@ const SMALL: &[(&str, &[Rule])] = &[
             on(READ_UPDATE, "core", "persistentvolumeclaims"),
         ],
     ),
-    (
-        "system:certificates.k8s.io:legacy-unknown-approver",
-        &[named("approve", CERTIFICATES, "signers", "kubernetes.io/legacy-unknown")],
-    ),
-    (
-        "system:certificates.k8s.io:kubelet-serving-approver",
-        &[named("approve", CERTIFICATES, "signers", "kubernetes.io/kubelet-serving")],
-    ),
+    ("system:certificates.k8s.io:legacy-unknown-approver", &[named("approve", CERTIFICATES, "signers", "kubernetes.io/legacy-unknown")]),
+    ("system:certificates.k8s.io:kubelet-serving-approver", &[named("approve", CERTIFICATES, "signers", "kubernetes.io/kubelet-serving")]),
     (
         "system:certificates.k8s.io:kube-apiserver-client-approver",
         &[named("approve", CERTIFICATES, "signers", "kubernetes.io/kube-apiserver-client")],

@@ -63,12 +63,7 @@ impl Escalation {
         Err(forbid(request, &cause))
     }
 
-    async fn role(
-        &self,
-        request: &AdmissionRequest<'_>,
-        rules: &[PolicyRule],
-        aggregates: bool,
-    ) -> Result<(), StatusError> {
+    async fn role(&self, request: &AdmissionRequest<'_>, rules: &[PolicyRule], aggregates: bool) -> Result<(), StatusError> {
         if self.may(request, "escalate", request.info.resource, request.name).await {
             return Ok(());
         }

@@ -64,12 +64,8 @@ impl Rbac {
         if let Some(index) = fresh(version) {
             return index;
         }
-        let index = Arc::new(Index::new(
-            &self.objects.list(None),
-            &self.objects.list(None),
-            &self.objects.list(None),
-            &self.objects.list(None),
-        ));
+        let index =
+            Arc::new(Index::new(&self.objects.list(None), &self.objects.list(None), &self.objects.list(None), &self.objects.list(None)));
         *self.current.write() = (version, index.clone());
         index
     }

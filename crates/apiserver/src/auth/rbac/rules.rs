@@ -87,7 +87,9 @@ fn covers(held: &PolicyRule, part: &PolicyRule) -> bool {
         return false;
     }
     if !list(&part.non_resource_urls).is_empty() {
-        return list(&part.non_resource_urls).iter().all(|url| list(&held.non_resource_urls).iter().any(|pattern| url_matches(pattern, url)));
+        return list(&part.non_resource_urls)
+            .iter()
+            .all(|url| list(&held.non_resource_urls).iter().any(|pattern| url_matches(pattern, url)));
     }
     let names = list(&held.resource_names);
     let resource_covered = list(&part.resources).iter().all(|resource| {
@@ -203,11 +205,7 @@ mod tests {
         };
         let edit = [on("get list", "core", "pods").to_rule(), on("watch", "core", "pods secrets").to_rule()];
         check(&edit, on("get watch", "core", "pods").to_rule(), "");
-        check(
-            &edit,
-            on("get delete", "core", "secrets").to_rule(),
-            r#"{APIGroups:[""], Resources:["secrets"], Verbs:["delete" "get"]}"#,
-        );
+        check(&edit, on("get delete", "core", "secrets").to_rule(), r#"{APIGroups:[""], Resources:["secrets"], Verbs:["delete" "get"]}"#);
         check(&[on("*", "*", "*").to_rule()], on("get", "core", "pods/log").to_rule(), "");
         check(&[urls("get", "/apis/*").to_rule()], urls("get", "/apis/apps").to_rule(), "");
         check(
