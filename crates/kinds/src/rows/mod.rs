@@ -20,7 +20,7 @@ mod node;
 mod policy;
 mod rbac;
 mod resource;
-mod scheduling;
+pub mod scheduling;
 mod storage;
 
 use std::sync::LazyLock;

@@ -3,6 +3,11 @@
 use api::rbac::v1::ClusterRoleBinding;
 
 use crate::kind::{Kind, KindInfo, NameRule, Scope};
+use api::{FieldErrors, Path};
+use serde_json::Value;
+
+use super::rules;
+use crate::kind::Column;
 
 impl Kind for ClusterRoleBinding {
     const INFO: KindInfo = KindInfo {
@@ -13,4 +18,27 @@ impl Kind for ClusterRoleBinding {
         create_on_update: true,
         ..KindInfo::of::<Self>()
     };
+
+    fn default_fields(&mut self) {
+        rules::default_binding(&mut self.role_ref, self.subjects.as_deref_mut().unwrap_or_default());
+    }
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        rules::binding(errors, &self.role_ref, self.subjects.as_deref().unwrap_or_default(), false);
+    }
+
+    fn validate_update(&self, old: &Self, errors: &mut FieldErrors) {
+        if self.role_ref != old.role_ref {
+            let value = crate::validation::shown(&self.role_ref);
+            errors.invalid(&Path::new("roleRef"), &value, "cannot change roleRef");
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        rules::BINDING_COLUMNS
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        rules::binding_cells(&self.metadata, &self.role_ref, self.subjects.as_deref().unwrap_or_default(), now)
+    }
 }

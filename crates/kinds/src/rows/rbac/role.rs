@@ -3,6 +3,9 @@
 use api::rbac::v1::Role;
 
 use crate::kind::{Kind, KindInfo, NameRule};
+use api::{FieldErrors, Path};
+
+use super::rules;
 
 impl Kind for Role {
     const INFO: KindInfo = KindInfo {
@@ -12,4 +15,8 @@ impl Kind for Role {
         create_on_update: true,
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        rules::rules(errors, &Path::new("rules"), self.rules.as_deref().unwrap_or_default(), false);
+    }
 }

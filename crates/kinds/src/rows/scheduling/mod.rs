@@ -1,6 +1,6 @@
 //! The group scheduling.k8s.io.
 
-mod priority_class;
+pub mod priority_class;
 
 use crate::row::{Row, TypedRow};
 
