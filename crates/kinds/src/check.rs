@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use hashbrown::HashSet;
+use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::facts::{Shape, Special};
 use crate::schema::Schema;
@@ -37,7 +39,7 @@ impl FieldCheck {
         })
     }
 
-    /// The message of the 400 under `fieldValidation=Strict`, without what upstream puts before it:
+    /// The cause of the 400 under `fieldValidation=Strict` (see `refusal`):
     /// `strict decoding error: unknown field "spec.foo", duplicate field "spec.replicas"`. None: nothing to complain about.
     pub fn strict_error(&self) -> Option<String> {
         if self.problems.is_empty() {
@@ -47,13 +49,26 @@ impl FieldCheck {
     }
 }
 
+/// The message of a 400 for a body that cannot be decoded: `Pod in version "v1" cannot be handled as a Pod: CAUSE`.
+pub fn refusal(version: &str, kind: &str, cause: &str) -> String {
+    format!("{kind} in version {version:?} cannot be handled as a {kind}: {cause}")
+}
+
 /// Checks a body against the schema of its kind. What is not JSON at all is left to the decoder's own error: problems up to there are told.
 pub fn check(json: &[u8], schema: Schema<'_>) -> FieldCheck {
+    run(&mut serde_json::Deserializer::from_slice(json), schema)
+}
+
+/// Checks an object that a patch made. Duplicates are gone by then.
+pub fn check_value(object: &Value, schema: Schema<'_>) -> FieldCheck {
+    run(object, schema)
+}
+
+fn run<'de>(deserializer: impl Deserializer<'de>, schema: Schema<'_>) -> FieldCheck {
     let mut state = State { found: FieldCheck::default(), path: String::new(), go_path: String::new() };
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
     let at = At { schema: Some(schema), owner: "" };
     // An error here is one of syntax or depth, and the decoder meets it as well.
-    let _ = Walk { state: &mut state, at }.deserialize(&mut deserializer);
+    let _ = Walk { state: &mut state, at }.deserialize(deserializer);
     state.found
 }
 
@@ -179,7 +194,7 @@ fn short_name(name: &str) -> &str {
 impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     type Value = ();
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -303,7 +318,7 @@ struct Key;
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
@@ -349,6 +364,11 @@ mod tests {
             r#"strict decoding error: unknown field "spec.foo", duplicate field "spec.replicas""#
         );
         assert_eq!(deployment("{}").strict_error(), None);
+        let patched = check_value(&serde_json::json!({"spec": {"foo": 1}}), Schema::of("io.k8s.api.apps.v1.Deployment").unwrap());
+        assert_eq!(
+            refusal("v1", "Deployment", &patched.strict_error().unwrap()),
+            r#"Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo""#
+        );
     }
 
     #[test]

@@ -178,3 +178,40 @@ impl<'s> Keys<'s> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn built_in_and_structural_schemas_answer_alike() {
+        let structural = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"],
+                "items": {"type": "object", "properties": {"protocol": {"type": "string", "default": "TCP"}, "port": {"type": "integer"}}}},
+            "externalIPs": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "atomic"},
+            "selector": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}}
+        }}}});
+        for root in [Schema::of("io.k8s.api.core.v1.Service").unwrap(), Schema::Structural(&structural)] {
+            let spec = root.child("spec").unwrap().0;
+            assert!(matches!(spec.merge(), Merge::Object));
+            let Merge::Keyed(keys) = spec.child("ports").unwrap().0.merge() else { panic!("{root:?}: ports merge by key") };
+            let item = json!({"port": 80});
+            let values: Vec<_> = keys.values(&item).collect();
+            assert_eq!(values, [("port", Some(json!(80))), ("protocol", Some(json!("TCP")))]);
+            assert!(matches!(spec.child("externalIPs").unwrap().0.merge(), Merge::Leaf));
+            assert!(matches!(spec.child("selector").unwrap().0.merge(), Merge::Leaf));
+            assert!(spec.child("bogus").is_none());
+        }
+    }
+
+    #[test]
+    fn what_keeps_unknown_fields_knows_nothing_of_them() {
+        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let (below, is_named) = Schema::Structural(&open).child("any").unwrap();
+        assert!(matches!(below.merge(), Merge::Deduced) && !is_named);
+        let raw = Schema::of("io.k8s.apimachinery.pkg.runtime.RawExtension").unwrap();
+        assert!(matches!(raw.merge(), Merge::Deduced) && raw.child("any").is_some());
+    }
+}

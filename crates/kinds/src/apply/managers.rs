@@ -2,8 +2,9 @@
 //! Must not know schemas nor look at objects beyond their managedFields.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::set::{self, Set};
 
@@ -183,11 +184,16 @@ pub fn cap(managers: &mut Vec<Manager<'_>>) {
 pub fn strip(fields: &mut Set) {
     const META: [&str; 9] =
         ["name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion"];
-    let meta: Set = META.iter().map(|name| (format!("f:{name}"), json!({}))).chain([(".".to_owned(), json!({}))]).collect();
-    let unowned = Set::from_iter([
-        ("f:apiVersion".to_owned(), json!({})),
-        ("f:kind".to_owned(), json!({})),
-        ("f:metadata".to_owned(), Value::Object(meta)),
-    ]);
-    set::difference(fields, &unowned);
+    static UNOWNED: LazyLock<Set> = LazyLock::new(|| {
+        let mut meta = Set::new();
+        for name in META {
+            set::attach(&mut meta, format!("f:{name}"), Set::new(), true);
+        }
+        let mut unowned = Set::new();
+        set::attach(&mut unowned, "f:metadata", meta, true);
+        set::attach(&mut unowned, "f:apiVersion", Set::new(), true);
+        set::attach(&mut unowned, "f:kind", Set::new(), true);
+        unowned
+    });
+    set::difference(fields, &UNOWNED);
 }

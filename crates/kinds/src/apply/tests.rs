@@ -1,5 +1,6 @@
 //! Cases from KEP-555 and the documentation of server-side apply.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -291,4 +292,70 @@ fn managers_are_named_after_the_user_agent() {
     assert_eq!(manager_name(Some("ci"), "kubectl/v1.32"), "ci");
     assert_eq!(manager_name(None, "kubectl/v1.32 (linux/amd64)"), "kubectl");
     assert_eq!(manager_name(Some(""), ""), "unknown");
+}
+
+/// JSON of a Deployment's field names, mostly where they do not belong.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-c]{0,2}".prop_map(Value::from)
+    ];
+    let name = prop::sample::select(vec![
+        "metadata",
+        "spec",
+        "status",
+        "template",
+        "containers",
+        "ports",
+        "name",
+        "labels",
+        "finalizers",
+        "containerPort",
+        "x",
+    ]);
+    leaf.prop_recursive(7, 48, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..4)
+                .prop_map(|map| map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Value>()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_object_makes_it_panic(old in any_json(), new in any_json(), list in any_json()) {
+        let mut old = deployment_of(old);
+        let mut new = deployment_of(new);
+        manager("a", 0).track_update(None, &mut old);
+        new["metadata"]["managedFields"] = list;
+        manager("b", 1).track_update(Some(&old), &mut new);
+        new["metadata"].as_object_mut().unwrap().remove("managedFields");
+        let _ = manager("c", 2).apply(Some(&old), &new, true);
+        let _ = crate::patch::strategic_merge(&old, &new, "io.k8s.api.apps.v1.Deployment");
+        let _ = crate::check::check_value(&new, Schema::of("io.k8s.api.apps.v1.Deployment").unwrap());
+    }
+
+    #[test]
+    fn applying_again_changes_nothing(labels in prop::collection::btree_map("[a-d]", "[a-c]", 0..4), names in prop::collection::btree_set("[a-e]", 1..5)) {
+        let containers: Vec<Value> = names.iter().rev().map(|name| json!({"name": name, "image": "i"})).collect();
+        let config = deployment(json!({"metadata": {"labels": labels}, "spec": {"template": {"spec": {"containers": containers}}}}));
+        let first = manager("a", 0).apply(None, &config, false).unwrap();
+        prop_assert_eq!(&manager("a", 1).apply(Some(&first), &config, false).unwrap(), &first);
+        let nothing = manager("a", 2).apply(Some(&first), &deployment(json!({})), false).unwrap();
+        prop_assert_eq!(nothing["spec"].get("template"), None);
+        prop_assert_eq!(nothing["metadata"].get("managedFields"), None);
+    }
+}
+
+fn deployment_of(mut value: Value) -> Value {
+    if !value.is_object() {
+        value = json!({"spec": value});
+    }
+    if !value["metadata"].is_object() {
+        value["metadata"] = json!({});
+    }
+    deployment(value)
 }

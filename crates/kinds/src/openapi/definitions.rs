@@ -146,7 +146,7 @@ fn extend(name: &str, schema: &mut Map<String, Value>, dialect: Dialect) {
         schema.extend(scalar);
         return;
     }
-    if name.starts_with("io.k8s.apiextensions-apiserver.") && !schema.contains_key("properties") {
+    if name.starts_with("io.k8s.apiextensions-apiserver.") && !schema.contains_key("properties") && !name.ends_with("SubresourceStatus") {
         // Any JSON: upstream names no type.
         schema.retain(|key, _| key == "description");
     }

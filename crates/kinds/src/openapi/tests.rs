@@ -81,3 +81,56 @@ fn protobuf_has_every_definition_and_path() {
     assert_eq!(count(8), doc["paths"].as_object().unwrap().len());
     assert_eq!(count(9), doc["definitions"].as_object().unwrap().len());
 }
+
+/// What upstream's document and ours must agree on.
+fn essence(schema: &Value) -> Value {
+    let mut essence = serde_json::Map::new();
+    for (name, value) in schema.as_object().into_iter().flatten() {
+        match name.as_str() {
+            // Prose; unions, which nothing reads; who has DeleteOptions depends on which groups are served.
+            "description" | "x-kubernetes-unions" | "x-kubernetes-group-version-kind" => {}
+            "required" => {
+                let mut required: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                required.sort_unstable();
+                essence.insert(name.clone(), required.into());
+            }
+            "properties" => {
+                let properties = value.as_object().into_iter().flatten().map(|(name, property)| (name.clone(), essence_of(property)));
+                essence.insert(name.clone(), properties.collect());
+            }
+            _ => _ = essence.insert(name.clone(), essence_of(value)),
+        }
+    }
+    Value::Object(essence)
+}
+
+fn essence_of(value: &Value) -> Value {
+    if value.is_object() { essence(value) } else { value.clone() }
+}
+
+#[test]
+#[ignore = "needs OXIKUBE_SPEC"]
+fn spec_openapi_agrees() {
+    let folder = std::path::PathBuf::from(std::env::var_os("OXIKUBE_SPEC").expect("OXIKUBE_SPEC names the folder with upstream's data"));
+    let path = [folder.join("v1.36/openapi-v2.json"), folder.join("openapi-v2.json")];
+    let path = path.iter().find(|path| path.is_file()).expect("OXIKUBE_SPEC has openapi-v2.json");
+    let (theirs, ours) = (document(&std::fs::read(path).unwrap()), document(&v2(rows())));
+    let mut differences = Vec::new();
+    for (name, schema) in ours["definitions"].as_object().unwrap() {
+        let (theirs, ours) = (essence(&theirs["definitions"][name]), essence(schema));
+        if theirs != ours {
+            differences.push(format!("{name}:\n  upstream {theirs}\n  ours     {ours}"));
+        }
+    }
+    for (path, item) in ours["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters") {
+            for field in ["operationId", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"] {
+                let theirs = &theirs["paths"][path][method][field];
+                if *theirs != operation[field] {
+                    differences.push(format!("{path} {method} {field}: upstream {theirs}, ours {}", operation[field]));
+                }
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
