@@ -205,7 +205,7 @@ async fn non_resource(core: Arc<Core>, user: &UserInfo, request: Request<()>) ->
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    crate::discovery::serve(&core, &request)
+    crate::discovery::serve(core, request).boxed().await
 }
 
 /// What the metrics say about a request.
