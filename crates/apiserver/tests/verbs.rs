@@ -381,3 +381,18 @@ async fn discovery_and_health() {
     let (_, _, metrics) = server.send(Method::GET, "/metrics", "", "").await;
     assert!(std::str::from_utf8(&metrics).unwrap().contains("apiserver_request_total"));
 }
+
+#[tokio::test]
+async fn services_get_addresses_and_keep_them() {
+    let server = server().await;
+    let base = "/api/v1/namespaces/default/services";
+    let (_, own) = server.json(Method::GET, &format!("{base}/kubernetes"), Value::Null).await;
+    assert_eq!((&own["spec"]["clusterIP"], &own["spec"]["ports"][0]["port"]), (&json!("10.96.0.1"), &json!(443)), "{own}");
+    let wanted = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let (code, made) = server.json(Method::POST, base, wanted.clone()).await;
+    assert_eq!(code, 201, "{made}");
+    let (ip, port) = (&made["spec"]["clusterIP"], &made["spec"]["ports"][0]["nodePort"]);
+    assert!(ip.as_str().unwrap().starts_with("10.") && port.as_i64().unwrap() >= 30000, "{made}");
+    let (code, same) = server.json(Method::PUT, &format!("{base}/s"), wanted).await;
+    assert_eq!((code, &same["spec"]), (200, &made["spec"]), "an update without them keeps them");
+}

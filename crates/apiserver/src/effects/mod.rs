@@ -47,7 +47,7 @@ impl Effects {
         });
     }
 
-    /// Before a create (`old` is `None`) or update is prepared and validated. A dry run reserves nothing.
+    /// Before a create (`old` is `None`) or update is validated, after the row has prepared it. A dry run reserves nothing.
     pub fn reserve(&self, new: &mut dyn Object, old: Option<&dyn Object>, dry_run: bool) -> Result<Reservation, StatusError> {
         let Some(service) = new.get_mut::<Service>() else { return Ok(Reservation(None)) };
         self.services.reserve(service, old.and_then(|o| o.get::<Service>()), dry_run).map(Reservation)

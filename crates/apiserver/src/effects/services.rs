@@ -126,7 +126,7 @@ impl Services {
         numbers.ports.iter().for_each(|n| self.ports.give_back(*n));
     }
 
-    /// Fills in what the service needs and does not have. A dry run takes and gives back at once.
+    /// Fills in what the service needs and does not have; what an update keeps, the row's hook has kept already. A dry run takes and gives back at once.
     pub fn reserve(self: &Arc<Self>, new: &mut Service, old: Option<&Service>, dry_run: bool) -> Result<Option<Taken>, StatusError> {
         let mut taken =
             Taken { services: self.clone(), addresses: vec![], ports: vec![], given_up: Numbers::default(), is_committed: false };
@@ -134,9 +134,6 @@ impl Services {
         let mut errors = FieldErrors::default();
         let name = new.metadata.name.clone().unwrap_or_default();
         let spec = new.spec.get_or_insert_default();
-        if let Some(old) = old.and_then(|o| o.spec.as_ref()) {
-            carry_over(spec, old);
-        }
         families(spec, &mut errors);
         if kind(spec) != "ExternalName" {
             self.address(spec, &held, &mut taken, &mut errors);
@@ -248,43 +245,6 @@ impl Services {
     }
 }
 
-/// What the sender left out stays as it was allocated (patchAllocatedValues); what a change of type leaves without a use goes.
-fn carry_over(new: &mut ServiceSpec, old: &ServiceSpec) {
-    let is_empty = |ip: &Option<String>| ip.as_deref().unwrap_or_default().is_empty();
-    if kind(new) != "ExternalName" && kind(old) != "ExternalName" {
-        if is_empty(&new.cluster_ip) && new.cluster_ips.as_ref().is_none_or(Vec::is_empty) {
-            new.cluster_ip.clone_from(&old.cluster_ip);
-            new.cluster_ips.clone_from(&old.cluster_ips);
-        }
-        if new.ip_families.as_ref().is_none_or(Vec::is_empty) {
-            new.ip_families.clone_from(&old.ip_families);
-        }
-        if new.ip_family_policy.is_none() {
-            new.ip_family_policy.clone_from(&old.ip_family_policy);
-        }
-    }
-    let old_ports = old.ports.as_deref().unwrap_or_default();
-    let twin = |port: &ServicePort| old_ports.iter().find(|o| o.port == port.port && o.protocol == port.protocol);
-    for port in new.ports.iter_mut().flatten() {
-        let had = twin(port).and_then(|o| o.node_port);
-        port.node_port = port.node_port.filter(|n| *n > 0);
-        port.node_port = port.node_port.or(had);
-    }
-    if !needs_node_ports(new) {
-        for port in new.ports.iter_mut().flatten() {
-            let had = twin(port).and_then(|o| o.node_port);
-            if needs_node_ports(old) && port.node_port == had {
-                port.node_port = None;
-            }
-        }
-    }
-    if needs_health_port(new) {
-        new.health_check_node_port = new.health_check_node_port.filter(|n| *n > 0).or(old.health_check_node_port);
-    } else if new.health_check_node_port == old.health_check_node_port {
-        new.health_check_node_port = None;
-    }
-}
-
 /// `ipFamilies` and `ipFamilyPolicy` on a single-stack IPv4 cluster (initIPFamilyFields in registry/core/service/storage/alloc.go).
 fn families(spec: &mut ServiceSpec, errors: &mut FieldErrors) {
     let path = Path::new("spec");
@@ -358,8 +318,8 @@ mod tests {
         assert!(ports[0] > 30001 && ports[1] == 30001, "{ports:?}");
         let refused = reserve(&services, json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]}), None).unwrap_err();
         assert_eq!(refused, "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated");
-        let plain = reserve(&services, json!({"type": "ClusterIP", "ports": [{"port": 80}, {"port": 81}]}), Some(&one)).unwrap();
-        assert_eq!(plain.spec.as_ref().unwrap().cluster_ip, one.spec.as_ref().unwrap().cluster_ip, "an update keeps the address");
+        let ip = spec.cluster_ip;
+        let plain = reserve(&services, json!({"clusterIP": ip, "ports": [{"port": 80}, {"port": 81}]}), Some(&one)).unwrap();
         assert!(plain.spec.unwrap().ports.unwrap().iter().all(|p| p.node_port.is_none()));
         assert_eq!(services.ports.take(30001), Ok(()), "its ports are free again");
     }

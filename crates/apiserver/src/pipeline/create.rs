@@ -57,8 +57,8 @@ async fn attempt(call: &mut Call, mut object: Box<dyn Object>, ownership: &Owner
     };
     call.warnings.extend(warnings);
     row.default_fields(object.as_mut());
-    let reserved = call.core.effects.reserve(object.as_mut(), None, dry_run)?;
     row.prepare_create(object.as_mut());
+    let reserved = call.core.effects.reserve(object.as_mut(), None, dry_run)?;
     let mut errors = api::FieldErrors::default();
     kinds::validation::object_meta(call.info(), object.meta(), &mut errors);
     row.validate(object.as_ref(), &mut errors);

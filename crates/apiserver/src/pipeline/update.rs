@@ -113,11 +113,11 @@ async fn swap(
     };
     call.warnings.extend(warnings);
     row.default_fields(wanted.as_mut());
+    sub::prepare(call, wanted.as_mut(), old);
     let reserved = match call.subresource() {
         "" => Some(call.core.effects.reserve(wanted.as_mut(), Some(old), dry_run)?),
         _ => None,
     };
-    sub::prepare(call, wanted.as_mut(), old);
     if call.info().has_generation && row.spec_changed(wanted.as_ref(), old) {
         wanted.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
     }
