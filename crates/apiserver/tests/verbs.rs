@@ -396,3 +396,18 @@ async fn services_get_addresses_and_keep_them() {
     let (code, same) = server.json(Method::PUT, &format!("{base}/s"), wanted).await;
     assert_eq!((code, &same["spec"]), (200, &made["spec"]), "an update without them keeps them");
 }
+
+#[tokio::test]
+async fn protobuf_goes_in_and_out() {
+    let server = server().await;
+    let json = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+    let body = kinds::proto::from_value(&json).unwrap();
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let request = Request::builder().method(Method::POST).uri(MAPS).header("content-type", PROTOBUF).header("accept", PROTOBUF);
+    let response = server.service.clone().oneshot(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let (code, kind) = (response.status().as_u16(), response.headers()["content-type"].clone());
+    let made = kinds::proto::to_value(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!((code, kind.to_str().unwrap(), &made["data"]), (201, PROTOBUF, &json!({"k": "v"})));
+    let (_, _, body) = server.ask(Method::GET, MAPS, &[("accept", PROTOBUF)], "").await;
+    assert_eq!(kinds::proto::to_value(&body).unwrap()["items"][0]["metadata"]["name"], "a");
+}

@@ -108,7 +108,7 @@ pub async fn serve(core: Arc<Core>, request: Request<()>) -> Result<Response<Bod
 }
 
 fn json(request: &Request<()>, query: &Query, value: &Value) -> Result<Response<Body>, StatusError> {
-    let view = View::negotiate(request.headers(), query).unwrap_or(View::JSON);
+    let view = View::negotiate(request.headers(), query, |_| false).unwrap_or(View::JSON);
     let pretty = if view.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     Ok(response::json(200, pretty.map_err(StatusError::internal)?))
 }
