@@ -140,7 +140,9 @@ impl ApiServer {
         crate::effects::bootstrap::system_namespaces(&client).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;
         core.auth.bootstrap(&client).await?;
         core.admission.bootstrap(&client).await?;
-        crate::effects::bootstrap::reconcile(&client, &core.options, port).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;
+        crate::effects::bootstrap::reconcile(&client, &core.options, port)
+            .await
+            .map_err(|error| StartError::Bootstrap(error.to_string()))?;
         core.health.bootstrapped.store(true, Ordering::Release);
         let (reconciled, options) = (client, core.options.clone());
         tasks.spawn_restarting("apiserver-kubernetes-service", move || {

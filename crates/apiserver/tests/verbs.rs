@@ -388,7 +388,8 @@ async fn services_get_addresses_and_keep_them() {
     let base = "/api/v1/namespaces/default/services";
     let (_, own) = server.json(Method::GET, &format!("{base}/kubernetes"), Value::Null).await;
     assert_eq!((&own["spec"]["clusterIP"], &own["spec"]["ports"][0]["port"]), (&json!("10.96.0.1"), &json!(443)), "{own}");
-    let wanted = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let wanted =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
     let (code, made) = server.json(Method::POST, base, wanted.clone()).await;
     assert_eq!(code, 201, "{made}");
     let (ip, port) = (&made["spec"]["clusterIP"], &made["spec"]["ports"][0]["nodePort"]);

@@ -37,7 +37,8 @@ impl OpenApi {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
         // JSON where both are taken: it is what every client reads.
         let wants = |kind: &str| accept.split(',').any(|clause| clause.split(';').next().is_some_and(|k| k.trim() == kind));
-        let form = if path == "/openapi/v2" && accept.contains(V2_PROTOBUF) && !wants("application/json") { Form::Protobuf } else { Form::Json };
+        let form =
+            if path == "/openapi/v2" && accept.contains(V2_PROTOBUF) && !wants("application/json") { Form::Protobuf } else { Form::Json };
         let Some(document) = self.document(path.to_owned(), form).await? else { return Ok(no_such_page()) };
         let kind = HeaderValue::from_static(if form == Form::Json { "application/json" } else { V2_PROTOBUF });
         let mut response = if request.headers().get(IF_NONE_MATCH).is_some_and(|tag| *tag == document.etag) {

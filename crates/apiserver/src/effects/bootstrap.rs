@@ -75,7 +75,11 @@ pub async fn reconcile(client: &Client, options: &Options, port: u16) -> Result<
 /// Creates the object, or sets these fields where they differ.
 async fn keep<K>(client: &Client, fields: &[&str], wanted: Value) -> Result<(), kube::Error>
 where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), "default");
     let Some(found) = api.get_opt("kubernetes").await? else {

@@ -89,7 +89,8 @@ impl Services {
     /// `range`: `10.96.0.0/12`; `ports`: `30000-32767`.
     pub fn new(range: &str, ports: &str) -> Result<Self, String> {
         let first = range.split(',').next().unwrap_or_default();
-        let range: Ipv4Net = first.parse().map_err(|_| format!("--service-cluster-ip-range: {first:?} is not an IPv4 range such as 10.96.0.0/12"))?;
+        let range: Ipv4Net =
+            first.parse().map_err(|_| format!("--service-cluster-ip-range: {first:?} is not an IPv4 range such as 10.96.0.0/12"))?;
         if range.prefix_len() > 29 {
             return Err(format!("--service-cluster-ip-range: {range} is too small"));
         }
@@ -333,8 +334,18 @@ mod tests {
         };
         check("10.96.0.10", Ok("10.96.0.10"));
         check("None", Ok("None"));
-        check("10.96.0.10", Err("Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated"));
-        check("1.2.3.4", Err("Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"1.2.3.4\"]: failed to allocate IP 1.2.3.4: the provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/24"));
+        check(
+            "10.96.0.10",
+            Err(
+                "Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated",
+            ),
+        );
+        check(
+            "1.2.3.4",
+            Err(
+                "Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"1.2.3.4\"]: failed to allocate IP 1.2.3.4: the provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/24",
+            ),
+        );
     }
 
     #[tokio::test]
