@@ -92,7 +92,11 @@ impl Scheduler {
         nodes.synced().await;
         pods.synced().await;
         let (shared, group) = (self.shared.clone(), tasks.clone());
-        tasks.spawn_critical("scheduler", async move { shared.run(&group).await });
+        tasks.spawn_critical("scheduler", async move {
+            // An informer follows the server for as long as somebody holds it.
+            let _followed = (pods, nodes);
+            shared.run(&group).await;
+        });
         Ok(())
     }
 }
