@@ -2,7 +2,6 @@
 
 mod documents;
 pub mod health;
-mod openapi;
 
 use std::sync::Arc;
 
@@ -47,7 +46,6 @@ pub struct Discovery {
     /// `/api` and `/apis` as one aggregated list each.
     core: Document,
     groups: Document,
-    openapi: Arc<openapi::OpenApi>,
 }
 
 impl Discovery {
@@ -55,14 +53,12 @@ impl Discovery {
         Self {
             core: Document::new(&documents::aggregated(&table, true)),
             groups: Document::new(&documents::aggregated(&table, false)),
-            openapi: Arc::default(),
             table,
         }
     }
 }
 
-pub async fn serve(core: Arc<Core>, request: Request<()>) -> Result<Response<Body>, StatusError> {
-    let (core, request) = (&core, &request);
+pub fn serve(core: &Core, request: &Request<()>) -> Result<Response<Body>, StatusError> {
     let path = request.uri().path();
     let query = Query::parse(request.uri().query());
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
@@ -88,9 +84,6 @@ pub async fn serve(core: Arc<Core>, request: Request<()>) -> Result<Response<Bod
     if let Some((root, check)) = path[1..].split_once('/').filter(|(root, _)| matches!(*root, "healthz" | "livez" | "readyz")) {
         return Ok(core.health.serve(core, &format!("/{root}"), Some(check), &query));
     }
-    if path.starts_with("/openapi/") {
-        return core.discovery.openapi.serve(request, path).await;
-    }
     let found = if let Some(version) = path.strip_prefix("/api/") {
         documents::resources(&core.discovery.table, "", version)
     } else if let Some(rest) = path.strip_prefix("/apis/") {
@@ -108,7 +101,7 @@ pub async fn serve(core: Arc<Core>, request: Request<()>) -> Result<Response<Bod
 }
 
 fn json(request: &Request<()>, query: &Query, value: &Value) -> Result<Response<Body>, StatusError> {
-    let view = View::negotiate(request.headers(), query, |_| false).unwrap_or(View::JSON);
+    let view = View::negotiate(request.headers(), query).unwrap_or(View::JSON);
     let pretty = if view.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     Ok(response::json(200, pretty.map_err(StatusError::internal)?))
 }
