@@ -59,8 +59,11 @@ async fn apply(client: &Client, object: serde_json::Value) -> Result<()> {
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-    let api: Api<DynamicObject> =
-        if namespace.is_empty() { Api::all_with(client.clone(), &resource) } else { Api::namespaced_with(client.clone(), &namespace, &resource) };
+    let api: Api<DynamicObject> = if namespace.is_empty() {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        Api::namespaced_with(client.clone(), &namespace, &resource)
+    };
     api.patch(&name, &PatchParams::apply("oxikube").force(), &Patch::Apply(&object))
         .await
         .with_context(|| format!("applying {kind} {namespace}/{name}"))?;

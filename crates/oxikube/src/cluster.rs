@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use apiserver::ApiServer;
 use base::Tasks;
-use client::{Client, Informers, InProcessUser, Recorder};
+use client::{Client, InProcessUser, Informers, Recorder};
 use ipnet::IpNet;
 use store::{Engine, EngineOptions};
 
@@ -102,7 +102,8 @@ async fn start(options: &UpOptions, engine: &Engine, tasks: &Tasks) -> Result<()
     let credentials = pki::layout::ensure(&layout.config, &names, base::clock::now()).context("certificates")?;
     if let Some(authority) = &credentials.ca {
         let leaf = pki::layout::kubelet_leaf(&node, &[address]);
-        pki::layout::ensure_leaf(&layout.pki().join("kubelet"), &leaf, authority, base::clock::now()).context("the kubelet's certificate")?;
+        pki::layout::ensure_leaf(&layout.pki().join("kubelet"), &leaf, authority, base::clock::now())
+            .context("the kubelet's certificate")?;
     }
     // The runtime starts while the API server does.
     let runtime = tokio::spawn(ensure_runtime(options.clone()));
@@ -125,7 +126,8 @@ async fn ensure_runtime(options: UpOptions) -> Result<()> {
     let layout = options.layout();
     if options.container_runtime_endpoint.is_none() {
         let executable = std::env::current_exe().context("finding this program's own file")?;
-        network::cni::install(&layout.cni_bin(), &executable).with_context(|| format!("installing the network plugin in {}", layout.cni_bin().display()))?;
+        network::cni::install(&layout.cni_bin(), &executable)
+            .with_context(|| format!("installing the network plugin in {}", layout.cni_bin().display()))?;
         containerd::ensure(&layout).await?;
         let present = crate::pods::images(&options.runtime_socket()).await?;
         image::load_built_in(&options.runtime_socket(), &present).await?;
@@ -169,11 +171,10 @@ async fn control_plane(site: &Site<'_>) -> Result<()> {
     let recorder = Recorder::new(scheduler_client.clone(), "default-scheduler", "");
     let flags = scheduler::Options { leader_elect: false, secure_port: 0, ..scheduler::Options::default() };
     scheduler::Scheduler::new(flags, scheduler_client, recorder)?.start(site.tasks).await?;
-    addons::ensure(&site.client("oxikube", &["system:masters"]), &addons::Dns {
-        service_ip: site.service_address(10)?,
-        node_address: site.address,
-        port: DNS_PORT,
-    })
+    addons::ensure(
+        &site.client("oxikube", &["system:masters"]),
+        &addons::Dns { service_ip: site.service_address(10)?, node_address: site.address, port: DNS_PORT },
+    )
     .await
 }
 
@@ -237,4 +238,3 @@ fn kubelet_options(site: &Site<'_>) -> Result<kubelet::Options> {
         ..kubelet::Options::default()
     })
 }
-

@@ -35,7 +35,12 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
             bail!("containerd ended at once; the end of {}:\n{}", log.display(), daemon::tail(&log, 5));
         }
         if started.elapsed() > START_LIMIT {
-            bail!("containerd did not open {} within {} s; see {}", layout.containerd_socket().display(), START_LIMIT.as_secs(), log.display());
+            bail!(
+                "containerd did not open {} within {} s; see {}",
+                layout.containerd_socket().display(),
+                START_LIMIT.as_secs(),
+                log.display()
+            );
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -56,7 +61,9 @@ pub async fn stop(layout: &Layout) -> Result<bool> {
 fn may_lower_oom_score() -> bool {
     std::fs::read_to_string("/proc/self/status")
         .ok()
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("CapEff:").map(|hex| u64::from_str_radix(hex.trim(), 16).unwrap_or(0))))
+        .and_then(|text| {
+            text.lines().find_map(|line| line.strip_prefix("CapEff:").map(|hex| u64::from_str_radix(hex.trim(), 16).unwrap_or(0)))
+        })
         .is_some_and(|capabilities| capabilities & (1 << 24) != 0)
 }
 

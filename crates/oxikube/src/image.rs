@@ -100,7 +100,11 @@ fn pause_archive() -> Result<Vec<u8>> {
 
 /// A root folder with a static busybox and a link per applet.
 fn busybox_archive() -> Result<Vec<u8>> {
-    let path = BUSYBOX_PATHS.iter().map(Path::new).find(|path| path.exists()).context("no busybox on this host: install Debian's busybox-static")?;
+    let path = BUSYBOX_PATHS
+        .iter()
+        .map(Path::new)
+        .find(|path| path.exists())
+        .context("no busybox on this host: install Debian's busybox-static")?;
     let program = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     if program.windows(11).any(|window| window == b"/lib64/ld-l") {
         bail!("{} is not static: install Debian's busybox-static", path.display());

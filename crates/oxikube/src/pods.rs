@@ -18,7 +18,10 @@ async fn connect(socket: &Path) -> Result<Channel> {
         let path = path.clone();
         async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://cri").connect_with_connector(connector).await.with_context(|| format!("connecting to {}", socket.display()))
+    Endpoint::from_static("http://cri")
+        .connect_with_connector(connector)
+        .await
+        .with_context(|| format!("connecting to {}", socket.display()))
 }
 
 /// The tags of the images that the runtime has.
@@ -31,14 +34,21 @@ pub async fn images(socket: &Path) -> Result<Vec<String>> {
 /// Stops and removes every pod sandbox of the node. Returns how many.
 pub async fn remove_all(socket: &Path) -> Result<usize> {
     let runtime = RuntimeServiceClient::new(connect(socket).await?);
-    let sandboxes = runtime.clone().list_pod_sandbox(ListPodSandboxRequest::default()).await.context("listing pod sandboxes")?.into_inner().items;
+    let sandboxes =
+        runtime.clone().list_pod_sandbox(ListPodSandboxRequest::default()).await.context("listing pod sandboxes")?.into_inner().items;
     let ours: Vec<String> = sandboxes.into_iter().filter(|s| s.labels.contains_key(POD_NAME_LABEL)).map(|s| s.id).collect();
     let count = ours.len();
     let removals = ours.into_iter().map(|id| {
         let mut runtime = runtime.clone();
         async move {
-            runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await.with_context(|| format!("stopping sandbox {id}"))?;
-            runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.clone() }).await.with_context(|| format!("removing sandbox {id}"))?;
+            runtime
+                .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() })
+                .await
+                .with_context(|| format!("stopping sandbox {id}"))?;
+            runtime
+                .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.clone() })
+                .await
+                .with_context(|| format!("removing sandbox {id}"))?;
             anyhow::Ok(())
         }
     });

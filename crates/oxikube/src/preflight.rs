@@ -53,11 +53,8 @@ fn clock() -> Result<()> {
 
 fn programs(options: &UpOptions) -> Result<()> {
     let own_runtime = options.container_runtime_endpoint.is_none();
-    let missing: Vec<&(&str, &str)> = PROGRAMS
-        .iter()
-        .chain(if own_runtime { RUNTIME_PROGRAMS } else { &[] })
-        .filter(|(program, _)| !on_path(program))
-        .collect();
+    let missing: Vec<&(&str, &str)> =
+        PROGRAMS.iter().chain(if own_runtime { RUNTIME_PROGRAMS } else { &[] }).filter(|(program, _)| !on_path(program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -100,7 +97,10 @@ fn space(data: &Path) -> Result<()> {
 fn runtime_answers(endpoint: &str) -> Result<()> {
     let path = Path::new(endpoint.strip_prefix("unix://").unwrap_or(endpoint));
     if !path.exists() {
-        bail!("no container runtime at {}: the socket does not exist. Start the runtime, or leave --container-runtime-endpoint out to use oxikube's own containerd", path.display());
+        bail!(
+            "no container runtime at {}: the socket does not exist. Start the runtime, or leave --container-runtime-endpoint out to use oxikube's own containerd",
+            path.display()
+        );
     }
     if !containerd::answers(path) {
         bail!("the container runtime's socket {} is dead: nothing accepts connections on it. Start the runtime again", path.display());

@@ -27,7 +27,11 @@ pub async fn run(place: Place) -> Result<()> {
     };
     line("process", process);
     let socket = known.runtime_socket();
-    let runtime = if containerd::answers(&socket) { Ok(socket.display().to_string()) } else { Err(anyhow::anyhow!("{} does not answer", socket.display())) };
+    let runtime = if containerd::answers(&socket) {
+        Ok(socket.display().to_string())
+    } else {
+        Err(anyhow::anyhow!("{} does not answer", socket.display()))
+    };
     line("runtime", runtime);
     match probe::admin(&layout.admin_conf()).await {
         Err(error) => line("api server", Err(error)),

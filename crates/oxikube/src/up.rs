@@ -34,11 +34,9 @@ async fn background(options: UpOptions) -> Result<()> {
     let mut child = daemon::spawn_detached(&mut command, &layout.log_file(), None)?;
     let limit = Duration::from_secs(options.wait);
     let mut progress = Progress::new();
-    for (what, stage) in [
-        ("API server", probe::Stage::ApiServer),
-        ("node Ready", probe::Stage::NodeReady),
-        ("cluster DNS", probe::Stage::Dns),
-    ] {
+    for (what, stage) in
+        [("API server", probe::Stage::ApiServer), ("node Ready", probe::Stage::NodeReady), ("cluster DNS", probe::Stage::Dns)]
+    {
         progress.begin(what);
         loop {
             if let Some(status) = child.try_wait().context("looking after the cluster's process")? {
