@@ -36,9 +36,14 @@ async fn run(folder: PathBuf, port: u16, state: Option<&Path>) -> Result<(), Box
     let mut options = Options { secure_port: port, advertise_address: Some(local), ..Options::default() };
     options.tls_cert_file = Some(folder.join("tls.crt"));
     options.tls_private_key_file = Some(folder.join("tls.key"));
+    write("sa.key", &pki::PrivateKey::generate()?.to_pem())?;
+    options.auth.service_account_key_file = vec![folder.join("sa.key")];
+    options.auth.service_account_signing_key_file = Some(folder.join("sa.key"));
+    options.auth.service_account_issuer = vec!["https://kubernetes.default.svc.cluster.local".into()];
+    options.auth.authorization_mode = vec!["Node".into(), "RBAC".into()];
     options.auth.client_ca_file = Some(folder.join("ca.crt"));
     let kv: Arc<dyn Kv> = Arc::new(engine);
-    let server = ApiServer::for_tests(options, kv)?;
+    let server = ApiServer::new(options, kv)?;
     server.serve(&tasks).await?;
     println!("ready: {}", folder.join("admin.conf").display());
     tokio::select! {

@@ -116,6 +116,10 @@ impl ApiServer {
 
     /// Loads the cache and starts to follow the store; the service answers from now on. Then makes the objects that must be there.
     pub async fn start(&self, tasks: &base::Tasks) -> Result<(), StartError> {
+        self.start_on(tasks, self.core.options.secure_port).await
+    }
+
+    async fn start_on(&self, tasks: &base::Tasks, port: u16) -> Result<(), StartError> {
         let core = &self.core;
         core.cache.load().await?;
         core.health.cache_synced.store(true, Ordering::Release);
@@ -130,16 +134,19 @@ impl ApiServer {
             let _guard = stop.drop_guard();
             watcher.stopping().await;
         });
-        core.effects.start(core, tasks).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;
+        core.effects.start(core.objects.clone(), tasks);
         let user = client::InProcessUser::new("system:apiserver", &["system:masters", "system:authenticated"]);
         let client = client::in_process(self.service(), user);
         crate::effects::bootstrap::system_namespaces(&client).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;
         core.auth.bootstrap(&client).await?;
         core.admission.bootstrap(&client).await?;
+        crate::effects::bootstrap::reconcile(&client, &core.options, port)
+            .await
+            .map_err(|error| StartError::Bootstrap(error.to_string()))?;
         core.health.bootstrapped.store(true, Ordering::Release);
         let (reconciled, options) = (client, core.options.clone());
         tasks.spawn_restarting("apiserver-kubernetes-service", move || {
-            crate::effects::bootstrap::keep_kubernetes_service(reconciled.clone(), options.clone())
+            crate::effects::bootstrap::keep_kubernetes_service(reconciled.clone(), options.clone(), port)
         });
         Ok(())
     }
@@ -151,7 +158,7 @@ impl ApiServer {
         let config = tls::ServerTls::load(options)?;
         let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
         let bound = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
-        self.start(tasks).await?;
+        self.start_on(tasks, bound.port()).await?;
         let core = self.core.clone();
         let connections = tasks.clone();
         tasks.spawn_critical("apiserver-listener", async move { tls::accept(listener, config, core, connections).await });

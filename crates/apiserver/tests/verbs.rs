@@ -381,3 +381,34 @@ async fn discovery_and_health() {
     let (_, _, metrics) = server.send(Method::GET, "/metrics", "", "").await;
     assert!(std::str::from_utf8(&metrics).unwrap().contains("apiserver_request_total"));
 }
+
+#[tokio::test]
+async fn services_get_addresses_and_keep_them() {
+    let server = server().await;
+    let base = "/api/v1/namespaces/default/services";
+    let (_, own) = server.json(Method::GET, &format!("{base}/kubernetes"), Value::Null).await;
+    assert_eq!((&own["spec"]["clusterIP"], &own["spec"]["ports"][0]["port"]), (&json!("10.96.0.1"), &json!(443)), "{own}");
+    let wanted =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let (code, made) = server.json(Method::POST, base, wanted.clone()).await;
+    assert_eq!(code, 201, "{made}");
+    let (ip, port) = (&made["spec"]["clusterIP"], &made["spec"]["ports"][0]["nodePort"]);
+    assert!(ip.as_str().unwrap().starts_with("10.") && port.as_i64().unwrap() >= 30000, "{made}");
+    let (code, same) = server.json(Method::PUT, &format!("{base}/s"), wanted).await;
+    assert_eq!((code, &same["spec"]), (200, &made["spec"]), "an update without them keeps them");
+}
+
+#[tokio::test]
+async fn protobuf_goes_in_and_out() {
+    let server = server().await;
+    let json = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+    let body = kinds::proto::from_value(&json).unwrap();
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let request = Request::builder().method(Method::POST).uri(MAPS).header("content-type", PROTOBUF).header("accept", PROTOBUF);
+    let response = server.service.clone().oneshot(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+    let (code, kind) = (response.status().as_u16(), response.headers()["content-type"].clone());
+    let made = kinds::proto::to_value(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!((code, kind.to_str().unwrap(), &made["data"]), (201, PROTOBUF, &json!({"k": "v"})));
+    let (_, _, body) = server.ask(Method::GET, MAPS, &[("accept", PROTOBUF)], "").await;
+    assert_eq!(kinds::proto::to_value(&body).unwrap()["items"][0]["metadata"]["name"], "a");
+}

@@ -14,7 +14,7 @@ use tokio::sync::watch as channel;
 
 use self::cache::Cache;
 pub use self::subscription::Subscription;
-use crate::meta::{Object, ObjectKey};
+use crate::meta::{Object, ObjectKey, revision_of};
 use crate::watch::{Selection, Step, follow};
 
 /// A change of one object. An object replaced by another of the same name is `Deleted`, then `Added`.
@@ -52,7 +52,7 @@ impl<K> Delta<K> {
     }
 
     /// The state now, if the object exists.
-    pub fn new(&self) -> Option<&Arc<K>> {
+    pub fn current(&self) -> Option<&Arc<K>> {
         match self {
             Self::Added(object) | Self::Updated { new: object, .. } => Some(object),
             Self::Deleted(_) => None,
@@ -267,7 +267,7 @@ impl<K: Object> Shared<K> {
             }
             Step::Seen(revision) => {
                 drop(handlers);
-                self.revision.send_if_modified(|seen| std::mem::replace(seen, revision.max(*seen)) < revision);
+                self.count(revision);
                 return;
             }
             Step::Complete => {
@@ -276,16 +276,31 @@ impl<K: Object> Shared<K> {
                 self.synced.send_replace(true);
                 return;
             }
-            Step::Listed(mut object) | Step::Applied(mut object) => {
+            Step::Listed(mut object) => {
                 trim_object(&mut object, trim);
                 self.cache.write().apply(Arc::new(object))
             }
+            Step::Applied(mut object) => {
+                trim_object(&mut object, trim);
+                let revision = revision_of(object.meta());
+                let changes = self.cache.write().apply(Arc::new(object));
+                self.count(revision);
+                changes
+            }
             Step::Deleted(mut object) => {
                 trim_object(&mut object, trim);
-                self.cache.write().delete(Arc::new(object))
+                let revision = revision_of(object.meta());
+                let changes = self.cache.write().delete(Arc::new(object));
+                self.count(revision);
+                changes
             }
         };
         deliver(&handlers, changes);
+    }
+
+    /// Before the change is delivered: who hears of a change must find its revision seen.
+    fn count(&self, revision: u64) {
+        self.revision.send_if_modified(|seen| std::mem::replace(seen, revision.max(*seen)) < revision);
     }
 }
 

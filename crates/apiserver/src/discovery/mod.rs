@@ -2,6 +2,7 @@
 
 mod documents;
 pub mod health;
+mod openapi;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub struct Discovery {
     /// `/api` and `/apis` as one aggregated list each.
     core: Document,
     groups: Document,
+    openapi: Arc<openapi::OpenApi>,
 }
 
 impl Discovery {
@@ -53,12 +55,14 @@ impl Discovery {
         Self {
             core: Document::new(&documents::aggregated(&table, true)),
             groups: Document::new(&documents::aggregated(&table, false)),
+            openapi: Arc::default(),
             table,
         }
     }
 }
 
-pub fn serve(core: &Core, request: &Request<()>) -> Result<Response<Body>, StatusError> {
+pub async fn serve(core: Arc<Core>, request: Request<()>) -> Result<Response<Body>, StatusError> {
+    let (core, request) = (&core, &request);
     let path = request.uri().path();
     let query = Query::parse(request.uri().query());
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
@@ -84,6 +88,9 @@ pub fn serve(core: &Core, request: &Request<()>) -> Result<Response<Body>, Statu
     if let Some((root, check)) = path[1..].split_once('/').filter(|(root, _)| matches!(*root, "healthz" | "livez" | "readyz")) {
         return Ok(core.health.serve(core, &format!("/{root}"), Some(check), &query));
     }
+    if path.starts_with("/openapi/") {
+        return core.discovery.openapi.serve(request, path).await;
+    }
     let found = if let Some(version) = path.strip_prefix("/api/") {
         documents::resources(&core.discovery.table, "", version)
     } else if let Some(rest) = path.strip_prefix("/apis/") {
@@ -101,7 +108,7 @@ pub fn serve(core: &Core, request: &Request<()>) -> Result<Response<Body>, Statu
 }
 
 fn json(request: &Request<()>, query: &Query, value: &Value) -> Result<Response<Body>, StatusError> {
-    let view = View::negotiate(request.headers(), query).unwrap_or(View::JSON);
+    let view = View::negotiate(request.headers(), query, |_| false).unwrap_or(View::JSON);
     let pretty = if view.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     Ok(response::json(200, pretty.map_err(StatusError::internal)?))
 }

@@ -37,14 +37,17 @@ pub fn from_yaml(yaml: &[u8]) -> Result<Bytes, StatusError> {
     serde_json::to_vec(&value).map(Bytes::from).map_err(StatusError::internal)
 }
 
-pub fn to_protobuf(_json: &[u8]) -> Result<Bytes, StatusError> {
-    Err(crate::transport::response::not_acceptable())
+/// An object or list of a kind that has a protobuf form.
+pub fn to_protobuf(json: &[u8]) -> Result<Bytes, StatusError> {
+    kinds::proto::from_json(json).map(Bytes::from).map_err(StatusError::internal)
 }
 
-pub fn from_protobuf(_bytes: &[u8]) -> Result<Bytes, StatusError> {
-    Err(StatusError::new(api::Reason::UnsupportedMediaType, "protobuf bodies are not supported"))
+pub fn from_protobuf(bytes: &[u8]) -> Result<Bytes, StatusError> {
+    let bad = |error| StatusError::bad_request(format!("the body is not Kubernetes protobuf: {error}"));
+    kinds::proto::to_json(bytes).map(Bytes::from).map_err(bad)
 }
 
-pub fn watch_to_protobuf(_kind: &str, _object: &[u8]) -> Result<Bytes, StatusError> {
-    Err(crate::transport::response::not_acceptable())
+/// A frame of a watch in protobuf.
+pub fn watch_to_protobuf(kind: &str, object: &[u8]) -> Result<Bytes, StatusError> {
+    Ok(kinds::proto::watch_frame(kind, &to_protobuf(object)?).into())
 }

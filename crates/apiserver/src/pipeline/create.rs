@@ -58,6 +58,7 @@ async fn attempt(call: &mut Call, mut object: Box<dyn Object>, ownership: &Owner
     call.warnings.extend(warnings);
     row.default_fields(object.as_mut());
     row.prepare_create(object.as_mut());
+    let reserved = call.core.effects.reserve(object.as_mut(), None, dry_run)?;
     let mut errors = api::FieldErrors::default();
     kinds::validation::object_meta(call.info(), object.meta(), &mut errors);
     row.validate(object.as_ref(), &mut errors);
@@ -67,7 +68,6 @@ async fn attempt(call: &mut Call, mut object: Box<dyn Object>, ownership: &Owner
         let mut request = write::admission(call, Operation::Create, &name, dry_run, Some(object.as_mut()), None);
         call.core.admission.validate(&mut request).await?;
     }
-    let reserved = call.core.effects.reserve(object.as_mut(), None, dry_run)?;
     let value = write::encode(call, write::finish(call, object.as_ref(), None, ownership))?;
     let taken = || StatusError::already_exists(call.info().group, call.info().resource, &name);
     if dry_run {

@@ -40,7 +40,7 @@ use crate::metrics::{DurationLabels, Metrics, RequestLabels};
 use crate::options::Options;
 use crate::table::{Resource, Table};
 use crate::transport::body::{Body, RequestBody};
-use crate::transport::negotiate::View;
+use crate::transport::negotiate::{Shape, View};
 use crate::transport::query::Query;
 use crate::transport::response::{self, method_not_allowed, no_such_page};
 
@@ -97,7 +97,7 @@ async fn serve(core: Arc<Core>, request: Request<RequestBody>, seen: &mut Seen) 
         return Ok(no_such_page());
     }
     let connects = path.subresource.as_deref().is_some_and(sub::is_connect);
-    let view = match View::negotiate(&parts.headers, &query) {
+    let view = match View::negotiate(&parts.headers, &query, |shape| has_protobuf(&resource, shape)) {
         Some(view) => view,
         None if connects => View::JSON,
         None => return Err(response::not_acceptable()),
@@ -170,6 +170,14 @@ fn check_verb(call: &Call) -> Result<(), StatusError> {
     if call.info().verbs.contains(&call.verb) && (!misplaced || reviews) { Ok(()) } else { Err(method_not_allowed()) }
 }
 
+fn has_protobuf(resource: &Resource, shape: Shape) -> bool {
+    match shape {
+        Shape::Object => kinds::proto::is_known(&resource.api_version, resource.info().kind),
+        Shape::Metadata => kinds::proto::is_known("meta.k8s.io/v1", "PartialObjectMetadata"),
+        Shape::Table(_) => false,
+    }
+}
+
 /// Namespaced kinds are below a namespace, except for lists of all; others never are.
 fn fits_scope(resource: &Resource, path: &route::Path, verb: &str) -> bool {
     match (resource.info().is_namespaced(), &path.namespace) {
@@ -205,7 +213,7 @@ async fn non_resource(core: Arc<Core>, user: &UserInfo, request: Request<()>) ->
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    crate::discovery::serve(&core, &request)
+    crate::discovery::serve(core, request).boxed().await
 }
 
 /// What the metrics say about a request.

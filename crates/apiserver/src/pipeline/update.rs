@@ -114,6 +114,10 @@ async fn swap(
     call.warnings.extend(warnings);
     row.default_fields(wanted.as_mut());
     sub::prepare(call, wanted.as_mut(), old);
+    let reserved = match call.subresource() {
+        "" => Some(call.core.effects.reserve(wanted.as_mut(), Some(old), dry_run)?),
+        _ => None,
+    };
     if call.info().has_generation && row.spec_changed(wanted.as_ref(), old) {
         wanted.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
     }
@@ -122,7 +126,6 @@ async fn swap(
         let mut request = write::admission(call, Operation::Update, &name, dry_run, Some(wanted.as_mut()), Some(old));
         call.core.admission.validate(&mut request).await?;
     }
-    let reserved = call.core.effects.reserve(wanted.as_mut(), Some(old), dry_run)?;
     let before: Value = {
         let value = serde_json::from_slice(&current.entry.value).map_err(StatusError::internal)?;
         convert::from_stored(&call.resource, value)
@@ -143,7 +146,7 @@ async fn swap(
         return Ok(Some(Updated::Removed(write::unwritten(call, &name, bytes, revision)?)));
     }
     let stored = write::put(call, &name, bytes, current.entry.revision).await?;
-    if stored.is_some() {
+    if let (Some(_), Some(reserved)) = (&stored, reserved) {
         reserved.commit();
     }
     Ok(stored.map(Updated::Stored))

@@ -67,9 +67,12 @@ impl View {
     pub const JSON: Self = Self { media: Media::Json, shape: Shape::Object, pretty: false, gzip: false };
 
     /// `None`: nothing that the client accepts can be sent (406).
-    pub fn negotiate(headers: &HeaderMap, query: &Query) -> Option<Self> {
+    /// `has_protobuf`: whether that shape of the resource has a protobuf form.
+    pub fn negotiate(headers: &HeaderMap, query: &Query, has_protobuf: impl Fn(Shape) -> bool) -> Option<Self> {
         let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-        let (media, shape) = clauses(accept).find_map(|clause| supported(clause, query))?;
+        let (media, shape) = clauses(accept)
+            .filter_map(|clause| supported(clause, query))
+            .find(|(media, shape)| *media != Media::Protobuf || has_protobuf(*shape))?;
         let encodings = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let gzip = encodings.split(',').any(|e| e.split(';').next().is_some_and(|name| name.trim() == "gzip"));
         Some(Self { media, shape, pretty: media == Media::Json && is_pretty(headers, query), gzip })
@@ -154,7 +157,7 @@ mod tests {
     fn check(accept: &str, expected: Option<(Media, Shape)>) {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        let seen = View::negotiate(&headers, &Query::default()).map(|v| (v.media, v.shape));
+        let seen = View::negotiate(&headers, &Query::default(), |shape| shape == Shape::Object).map(|v| (v.media, v.shape));
         assert_eq!(seen, expected, "{accept}");
     }
 
@@ -166,6 +169,8 @@ mod tests {
         check("application/json;as=Table;v=v9;g=meta.k8s.io,application/yaml", Some((Media::Yaml, Shape::Object)));
         check("application/yaml;q=0.5, application/vnd.kubernetes.protobuf", Some((Media::Protobuf, Shape::Object)));
         check("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Media::Json, Shape::Metadata)));
+        let both = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io";
+        check(both, Some((Media::Json, table)));
         check("text/html", None);
     }
 }

@@ -63,7 +63,7 @@ impl<K: Object> State<K> {
             _ => None,
         };
         if let Some(pending) = self.pending.get_mut(&key) {
-            pending.now = delta.new().cloned();
+            pending.now = delta.current().cloned();
             if pending.last.is_none() && pending.known.is_some() {
                 pending.last = deleted;
             }
@@ -73,7 +73,7 @@ impl<K: Object> State<K> {
             }
             return;
         }
-        let pending = Pending { known: delta.old().cloned(), now: delta.new().cloned(), last: deleted };
+        let pending = Pending { known: delta.old().cloned(), now: delta.current().cloned(), last: deleted };
         self.pending.insert(key.clone(), pending);
         self.order.push_back(key);
     }
