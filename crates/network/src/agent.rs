@@ -76,7 +76,7 @@ impl Agent {
         let notify = changed.clone();
         // Heartbeats change nodes all the time; only what the plan reads counts.
         self.nodes.on_change(move |delta| {
-            if delta.old().map(|n| node_network(n)) != delta.new().map(|n| node_network(n)) {
+            if delta.old().map(|n| node_network(n)) != delta.current().map(|n| node_network(n)) {
                 notify.notify_one();
             }
         });

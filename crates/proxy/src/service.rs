@@ -79,7 +79,7 @@ impl Proxy {
         let notify = changed.clone();
         nodes.on_change(move |delta| {
             // Heartbeats are no news.
-            if delta.old().map(|n| node_view(n)) != delta.new().map(|n| node_view(n)) {
+            if delta.old().map(|n| node_view(n)) != delta.current().map(|n| node_view(n)) {
                 notify.notify_one();
             }
         });
