@@ -231,13 +231,20 @@ fn time(parts: Fields<'_>, is_micro: bool) -> Result<Option<Value>> {
     Ok(Some(time.strftime(format).to_string().into()))
 }
 
-pub(super) fn list(item: &'static TypeFacts, bytes: &[u8], depth: usize) -> Result<Object> {
+/// PartialObjectMetadata.
+pub(super) fn metadata(bytes: &[u8], depth: usize) -> Result<Object> {
+    let meta = last(Fields(bytes), 1)?.map_or(Ok(&[][..]), Wire::bytes)?;
+    Ok(Object::from_iter([("metadata".to_owned(), Value::Object(object(super::object_meta(), meta, depth)?))]))
+}
+
+/// A list, each item by `item`.
+pub(super) fn list(bytes: &[u8], depth: usize, item: impl Fn(&[u8]) -> Result<Object>) -> Result<Object> {
     let mut found = Object::new();
     let mut items = Vec::new();
     for part in Fields(bytes) {
         match part? {
             (1, wire) => _ = found.insert("metadata".into(), Value::Object(object(super::list_meta(), wire.bytes()?, depth)?)),
-            (2, wire) => items.push(Value::Object(object(item, wire.bytes()?, depth)?)),
+            (2, wire) => items.push(Value::Object(item(wire.bytes()?)?)),
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::wire::Writer;
-use super::{MAX_DEPTH, Object, ProtoError};
+use super::{Body, MAX_DEPTH, Object, ProtoError};
 use crate::facts::{Field, Shape, Special, TypeFacts};
 
 type Result<T> = std::result::Result<T, ProtoError>;
@@ -159,13 +159,15 @@ fn time_message(time: Timestamp, is_micro: bool, writer: &mut Writer) {
     writer.int(2, nanos);
 }
 
-pub(super) fn list(item: &'static TypeFacts, list: &Object, writer: &mut Writer) -> Result<()> {
+/// PartialObjectMetadata.
+pub(super) fn metadata(meta: &Value, writer: &mut Writer) -> Result<()> {
     let empty = Object::new();
-    let meta = list.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    writer.message(1, |writer| object(super::list_meta(), meta, writer, 0))?;
-    for value in list.get("items").and_then(Value::as_array).into_iter().flatten() {
-        let value = value.as_object().ok_or(ProtoError::Mismatch { field: "items", expected: "an object" })?;
-        writer.message(2, |writer| object(item, value, writer, 0))?;
-    }
-    Ok(())
+    writer.message(1, |writer| object(super::object_meta(), meta.as_object().unwrap_or(&empty), writer, 0))
+}
+
+/// A list, each item by `item`.
+pub(super) fn list(list: &Body<'_>, writer: &mut Writer, item: impl Fn(&[u8], &mut Writer) -> Result<()>) -> Result<()> {
+    let empty = Object::new();
+    writer.message(1, |writer| object(super::list_meta(), list.metadata.as_object().unwrap_or(&empty), writer, 0))?;
+    list.items.iter().flatten().try_for_each(|value| writer.message(2, |writer| item(value.get().as_bytes(), writer)))
 }

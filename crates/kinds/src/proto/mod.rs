@@ -5,6 +5,10 @@ mod decode;
 mod encode;
 pub mod wire;
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::facts::{self, TypeFacts};
@@ -39,6 +43,9 @@ enum Message {
     Object(&'static TypeFacts),
     /// Of these items.
     List(&'static TypeFacts),
+    /// PartialObjectMetadata: nothing but metadata, of any kind.
+    Metadata,
+    MetadataList,
 }
 
 /// Whether objects of a kind have a protobuf form (those of CustomResourceDefinitions do not).
@@ -86,39 +93,54 @@ fn to_value_at(bytes: &[u8], depth: usize) -> Result<Value, ProtoError> {
         .ok_or_else(|| ProtoError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
     let mut object = match message {
         Message::Object(facts) => decode::object(facts, raw, depth)?,
-        Message::List(item) => decode::list(item, raw, depth)?,
+        Message::List(item) => decode::list(raw, depth, |bytes| decode::object(item, bytes, depth))?,
+        Message::Metadata => decode::metadata(raw, depth)?,
+        Message::MetadataList => decode::list(raw, depth, |bytes| decode::metadata(bytes, depth))?,
     };
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
     Ok(Value::Object(object))
 }
 
-/// The protobuf form of an object or list in JSON.
-pub fn from_json(json: &[u8]) -> Result<Vec<u8>, ProtoError> {
-    let value: Value = serde_json::from_slice(json).map_err(|e| ProtoError::Json(e.to_string()))?;
-    from_value(&value)
+/// A body in JSON as far as it must be known before its message is.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "apiVersion", default, borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(default, borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    metadata: Value,
+    /// One after the other: a list of all pods as one tree would take six times its bytes.
+    #[serde(default, borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
-/// As `from_json`, from a tree.
-pub fn from_value(value: &Value) -> Result<Vec<u8>, ProtoError> {
-    let Value::Object(object) = value else { return Err(ProtoError::Mismatch { field: "the body", expected: "an object" }) };
-    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let message = message_of(api_version, kind)
-        .ok_or_else(|| ProtoError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
-    let mut writer = Writer(PREFIX.to_vec());
+/// The protobuf form of an object or list in JSON.
+pub fn from_json(json: &[u8]) -> Result<Vec<u8>, ProtoError> {
+    let body: Body<'_> = parse(json)?;
+    let message = message_of(&body.api_version, &body.kind)
+        .ok_or_else(|| ProtoError::UnknownKind { api_version: body.api_version.to_string(), kind: body.kind.to_string() })?;
+    let mut writer = Writer(Vec::with_capacity(json.len()));
+    writer.0.extend_from_slice(PREFIX);
     writer.message::<ProtoError>(1, |type_meta| {
-        type_meta.text(1, api_version);
-        type_meta.text(2, kind);
+        type_meta.text(1, &body.api_version);
+        type_meta.text(2, &body.kind);
         Ok(())
     })?;
     writer.message(2, |raw| match message {
-        Message::Object(facts) => encode::object(facts, object, raw, 0),
-        Message::List(item) => encode::list(item, object, raw),
+        Message::Object(facts) => encode::object(facts, &parse(json)?, raw, 0),
+        Message::Metadata => encode::metadata(&body.metadata, raw),
+        Message::List(item) => encode::list(&body, raw, |value, writer| encode::object(item, &parse(value)?, writer, 0)),
+        Message::MetadataList => encode::list(&body, raw, |value, writer| encode::metadata(&parse::<Body<'_>>(value)?.metadata, writer)),
     })?;
     writer.text(3, "");
     writer.text(4, "");
     Ok(writer.0)
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ProtoError> {
+    serde_json::from_slice(json).map_err(|e| ProtoError::Json(e.to_string()))
 }
 
 /// A frame of a watch in protobuf: its length in four bytes, then a WatchEvent around the object's bytes (`from_json`'s).
@@ -136,8 +158,11 @@ pub fn watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
 
 fn message_of(api_version: &str, kind: &str) -> Option<Message> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if version.is_empty() || kind.is_empty() {
-        return None;
+    match (api_version, kind) {
+        ("meta.k8s.io/v1", "PartialObjectMetadata") => return Some(Message::Metadata),
+        ("meta.k8s.io/v1", "PartialObjectMetadataList") => return Some(Message::MetadataList),
+        _ if version.is_empty() || kind.is_empty() => return None,
+        _ => {}
     }
     let package = match group {
         "" => "api.core",
@@ -163,7 +188,11 @@ fn message_in(package: &str, version: &str, kind: &str) -> Option<Message> {
 
 /// What every list has beside its items.
 fn list_meta() -> &'static TypeFacts {
-    facts::type_of("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta").expect("the table has ListMeta: its test reads it")
+    facts::type_of("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta").expect("the table has ListMeta: round trips of lists are tested")
+}
+
+fn object_meta() -> &'static TypeFacts {
+    facts::type_of("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").expect("the table has ObjectMeta: round trips are tested")
 }
 
 type Object = Map<String, Value>;

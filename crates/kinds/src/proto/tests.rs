@@ -7,6 +7,10 @@ use serde_json::json;
 
 use super::*;
 
+fn from_value(value: &Value) -> Result<Vec<u8>, ProtoError> {
+    from_json(value.to_string().as_bytes())
+}
+
 fn round_trip(value: Value) {
     let bytes = from_value(&value).unwrap();
     assert_eq!(to_value(&bytes).unwrap(), value);
@@ -35,6 +39,11 @@ fn objects_round_trip() {
     );
     round_trip(
         json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "a"}}]}),
+    );
+    let partial = json!({"metadata": {"name": "a", "labels": {"x": "y"}}});
+    round_trip(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": partial["metadata"]}));
+    round_trip(
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {"continue": "c"}, "items": [partial]}),
     );
     round_trip(json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "code": 404, "details": {"name": "x"}}));
     round_trip(json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "propagationPolicy": "Foreground"}));
@@ -87,6 +96,7 @@ fn errors_say_what_is_wrong() {
     let unknown = |error: ProtoError| assert!(error.to_string().starts_with("no kind"), "{error}");
     unknown(to_json(b"k8s\0").unwrap_err());
     unknown(from_json(br#"{"apiVersion":"example.com/v1","kind":"Widget"}"#).unwrap_err());
+    assert!(matches!(from_json(b"[1]"), Err(ProtoError::Json(_))));
     let wrong = from_json(br#"{"apiVersion":"v1","kind":"Pod","spec":{"priority":"x"}}"#).unwrap_err();
     assert_eq!(wrong.to_string(), "priority: an integer expected");
     assert!(is_known("apps/v1", "DeploymentList") && !is_known("example.com/v1", "Widget"));
