@@ -139,6 +139,11 @@ pub fn from_json(json: &[u8]) -> Result<Vec<u8>, ProtoError> {
     Ok(writer.0)
 }
 
+/// As `from_json`, from a tree.
+pub fn from_value(value: &Value) -> Result<Vec<u8>, ProtoError> {
+    from_json(&serde_json::to_vec(value).map_err(|e| ProtoError::Json(e.to_string()))?)
+}
+
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ProtoError> {
     serde_json::from_slice(json).map_err(|e| ProtoError::Json(e.to_string()))
 }

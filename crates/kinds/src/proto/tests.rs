@@ -7,10 +7,6 @@ use serde_json::json;
 
 use super::*;
 
-fn from_value(value: &Value) -> Result<Vec<u8>, ProtoError> {
-    from_json(value.to_string().as_bytes())
-}
-
 fn round_trip(value: Value) {
     let bytes = from_value(&value).unwrap();
     assert_eq!(to_value(&bytes).unwrap(), value);
