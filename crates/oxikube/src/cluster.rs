@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use apiserver::ApiServer;
 use base::Tasks;
 use client::{Client, InProcessUser, Informers, Recorder};
+use controllers::{Clients, ControllerManager};
 use ipnet::IpNet;
 use store::{Engine, EngineOptions};
 
@@ -171,11 +172,36 @@ async fn control_plane(site: &Site<'_>) -> Result<()> {
     let recorder = Recorder::new(scheduler_client.clone(), "default-scheduler", "");
     let flags = scheduler::Options { leader_elect: false, secure_port: 0, ..scheduler::Options::default() };
     scheduler::Scheduler::new(flags, scheduler_client, recorder)?.start(site.tasks).await?;
+    start_controllers(site)?;
     addons::ensure(
         &site.client("oxikube", &["system:masters"]),
         &addons::Dns { service_ip: site.service_address(10)?, node_address: site.address, port: DNS_PORT },
     )
     .await
+}
+
+fn start_controllers(site: &Site<'_>) -> Result<()> {
+    let flags: controllers::Options = component::from_flags(&[
+        "--leader-elect=false".into(),
+        "--allocate-node-cidrs=true".into(),
+        format!("--cluster-cidr={}", site.options.pod_network_cidr),
+        format!("--service-cluster-ip-range={}", site.service_cidr),
+    ])?;
+    let root = site.client("system:kube-controller-manager", &[]);
+    let service = site.server.service();
+    // As with --use-service-account-credentials: every controller has just its own rights.
+    let clients = Clients::per_controller(root, move |account| {
+        let user = format!("system:serviceaccount:kube-system:{account}");
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+        client::in_process(service.clone(), InProcessUser::new(user, &groups))
+    });
+    let mut registry = prometheus_client::registry::Registry::default();
+    let manager = ControllerManager::new(flags, clients, &site.node, &mut registry)?.with_root_ca(site.ca_pem.clone());
+    let group = site.tasks.clone();
+    site.tasks.spawn_critical("kube-controller-manager", async move {
+        manager.run(group).await;
+    });
+    Ok(())
 }
 
 async fn node_components(site: &Site<'_>) -> Result<()> {

@@ -16,6 +16,8 @@ use crate::signals;
 pub enum Component {
     /// The API server
     KubeApiserver(Box<apiserver::Options>),
+    /// Runs the controllers
+    KubeControllerManager(Box<controllers::Options>),
     /// Chooses nodes for pods
     KubeScheduler(scheduler::Options),
     /// Runs the pods of a node
@@ -67,6 +69,10 @@ impl Component {
             Self::KubeApiserver(options) => {
                 base::logging::init(1);
                 apiserver(*options, &tasks).await?;
+            }
+            Self::KubeControllerManager(options) => {
+                base::logging::init(options.verbosity);
+                controller_manager(*options, &tasks).await?;
             }
             Self::KubeScheduler(options) => {
                 base::logging::init(options.verbosity);
@@ -132,6 +138,20 @@ fn rand_id() -> u64 {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => u64::from(std::process::id()),
     }
+}
+
+async fn controller_manager(options: controllers::Options, tasks: &Tasks) -> Result<()> {
+    let client = connect(options.kubeconfig.as_deref(), "kube-controller-manager").await?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut registry = prometheus_client::registry::Registry::default();
+    let clients = controllers::Clients::shared(client);
+    let manager = controllers::ControllerManager::new(options, clients, &host, &mut registry)?;
+    let group = tasks.clone();
+    tasks.spawn_critical("kube-controller-manager", async move {
+        let ended = manager.run(group).await;
+        tracing::info!(?ended, "the controllers ended");
+    });
+    Ok(())
 }
 
 async fn scheduler(options: scheduler::Options, tasks: &Tasks) -> Result<()> {
