@@ -1,12 +1,14 @@
 //! kube-controller-manager: the loops that make what is there become what was asked for. Each controller is a folder with a pure plan and a thin
 //! reconcile; see `frame`. Must talk to the cluster only through the API.
 
+mod clusterroleaggregation;
 mod common;
 mod context;
 mod deployment;
 
 mod endpoints;
 mod endpointslice;
+mod endpointslicemirroring;
 mod frame;
 mod garbagecollector;
 mod manager;

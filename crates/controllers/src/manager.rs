@@ -8,10 +8,12 @@ use client::leader::Ended;
 use client::{LeaderElector, LeaderOptions};
 use prometheus_client::registry::Registry;
 
+use crate::clusterroleaggregation::ClusterRoleAggregation;
 use crate::context::{Clients, Context};
 use crate::deployment::DeploymentController;
 use crate::endpoints::EndpointsController;
 use crate::endpointslice::EndpointSliceController;
+use crate::endpointslicemirroring::EndpointSliceMirroring;
 use crate::frame::{Controller, Metrics, run};
 use crate::garbagecollector::GarbageCollector;
 use crate::namespace::NamespaceController;
@@ -126,6 +128,8 @@ impl ControllerManager {
         starter.start("endpointslice-controller", options.concurrent_service_endpoint_syncs, || {
             EndpointSliceController::new(&context, options.max_endpoints_per_slice)
         });
+        starter.start("endpointslice-mirroring-controller", 5, || EndpointSliceMirroring::new(&context, options.max_endpoints_per_slice));
+        starter.start("clusterrole-aggregation-controller", 1, || ClusterRoleAggregation::new(&context));
         starter.start("namespace-controller", options.concurrent_namespace_syncs, || NamespaceController::new(&context));
         starter.start("garbage-collector-controller", options.concurrent_gc_syncs, || GarbageCollector::new(&context));
         starter.start("pod-garbage-collector-controller", 1, || PodGc::new(&context, options.terminated_pod_gc_threshold));

@@ -14,7 +14,6 @@ use api::core::v1::Pod;
 use api::selector::Selector;
 use client::{Api, Client, EventType, Informer, ObjectKey, Recorder, WorkQueue};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use serde_json::json;
 
 use self::model::{Entry, REVISION};
 use self::plan::{Plan, Snapshot};
@@ -95,11 +94,12 @@ impl DeploymentController {
 
     async fn apply(&self, key: &ObjectKey, deployment: &Deployment, mut plan: Plan) -> Result<Next> {
         let failed = self.write_sets(key, deployment, &mut plan).await;
-        if let Some(revision) = plan.revision.as_ref().filter(|_| failed.is_ok()) {
-            let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
+        if let Some(revision) = plan.revision.filter(|_| failed.is_ok()) {
+            let mut new = deployment.clone();
+            new.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
             let deployments = Api::<Deployment>::namespaced(self.client.clone(), &key.namespace);
-            let patched = deployments.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-            self.own.changed(key, &patched);
+            let written = deployments.replace(&key.name, &PostParams::default(), &new).await?;
+            self.own.changed(key, &written);
         }
         self.write_status(key, deployment, &plan.status).await?;
         failed?;
@@ -171,7 +171,7 @@ impl DeploymentController {
         }
         let deployments = Api::<Deployment>::namespaced(self.client.clone(), &key.namespace);
         let mut new = Deployment { status: Some(status.clone()), ..deployment.clone() };
-        // The annotation patch of this very plan may have moved the revision on; the status is computed from the sets and wins either way.
+        // The write of the annotation by this very plan may have moved the revision on; the status is computed from the sets and wins either way.
         new.metadata.resource_version = None;
         match deployments.replace_status(&key.name, &PostParams::default(), &new).await {
             Ok(written) => {

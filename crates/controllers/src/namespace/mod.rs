@@ -4,10 +4,9 @@ mod plan;
 
 use std::time::Duration;
 
-use api::core::v1::{Namespace, NamespaceStatus, Pod};
+use api::core::v1::{Namespace, NamespaceCondition, NamespaceStatus, Pod};
 use client::{Api, Client, Informer, ResourceExt, WorkQueue};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use serde_json::json;
+use kube::api::{DeleteParams, ListParams, PostParams};
 
 use self::plan::Round;
 use crate::common::discovery::{self, Resource};
@@ -86,23 +85,16 @@ impl NamespaceController {
         Ok(())
     }
 
-    async fn mark_terminating(&self, namespace: &Namespace) -> Result<()> {
-        if namespace.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Terminating") {
-            return Ok(());
+    /// Writes phase and conditions if they changed, and returns the namespace as it is then.
+    async fn write_status(&self, namespace: Namespace, conditions: Option<Vec<NamespaceCondition>>) -> Result<Namespace> {
+        let status = namespace.status.clone().unwrap_or_default();
+        if conditions.is_none() && status.phase.as_deref() == Some("Terminating") {
+            return Ok(namespace);
         }
-        let patch = json!({"metadata": {"uid": namespace.metadata.uid}, "status": {"phase": "Terminating"}});
+        let status = NamespaceStatus { phase: Some("Terminating".into()), conditions: conditions.or(status.conditions) };
+        let new = Namespace { status: Some(status), ..namespace };
         let api = Api::<Namespace>::all(self.client.clone());
-        api.patch_status(&namespace.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
-        Ok(())
-    }
-
-    async fn write_conditions(&self, namespace: &Namespace, round: &Round) -> Result<()> {
-        let Some(conditions) = plan::conditions(namespace, round, base::clock::now()) else { return Ok(()) };
-        let status = NamespaceStatus { phase: Some("Terminating".into()), conditions: Some(conditions) };
-        let patch = json!({"metadata": {"uid": namespace.metadata.uid}, "status": status});
-        let api = Api::<Namespace>::all(self.client.clone());
-        api.patch_status(&namespace.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
-        Ok(())
+        Ok(api.replace_status(&new.name_any(), &PostParams::default(), &new).await?)
     }
 
     /// Takes this controller's finalizer from the specification, which ends the namespace.
@@ -150,13 +142,14 @@ impl Controller for NamespaceController {
             return Ok(Next::Done);
         }
         let work = async {
-            self.mark_terminating(&namespace).await?;
+            let namespace = self.write_status(Namespace::clone(&namespace), None).await?;
             let round = self.round(key).await?;
             if round.is_empty() {
                 self.finalize(key).await?;
                 return Ok(Next::Done);
             }
-            self.write_conditions(&namespace, &round).await?;
+            let conditions = plan::conditions(&namespace, &round, base::clock::now());
+            self.write_status(namespace, conditions).await?;
             if let Some(cause) = round.discovery_errors.first().or(round.delete_errors.first()) {
                 return Err(Error::Retry(cause.clone()));
             }
