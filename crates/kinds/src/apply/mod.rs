@@ -49,7 +49,7 @@ pub fn manager_name(field_manager: Option<&str>, user_agent: &str) -> String {
 /// A field that others own with another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// `"kubectl-scale" using apps/v1 at 2026-01-01T00:00:00Z`
+    /// `"kubectl" with subresource "scale" using apps/v1`
     pub manager: String,
     /// `.spec.replicas`
     pub path: String,
@@ -351,9 +351,6 @@ fn conflicts(entries: &[Manager<'_>], changed: &Set) -> Vec<Conflict> {
         }
         if entry.operation == Operation::Update {
             manager = format!("{manager} using {}", entry.api_version);
-            if let Some(time) = &entry.time {
-                manager = format!("{manager} at {time}");
-            }
         }
         let paths = set::paths(&set::intersection(&entry.fields, changed));
         found.extend(paths.into_iter().map(|path| Conflict { manager: manager.clone(), path }));
