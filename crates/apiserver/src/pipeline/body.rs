@@ -4,7 +4,7 @@ use api::{FieldErrors, Path, Reason, StatusError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use kinds::Object;
-use kinds::check::FieldCheck;
+use kinds::check::{FieldCheck, refusal};
 use kinds::schema::Schema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,8 +75,12 @@ pub fn object(call: &mut Call, bytes: &Bytes) -> Result<Box<dyn Object>, StatusE
 pub fn typed<T: DeserializeOwned>(call: &Call, bytes: &Bytes, api_version: &str, kind: &str) -> Result<T, StatusError> {
     let json = json(call, bytes)?;
     check_type(&json, api_version, kind)?;
-    serde_json::from_slice(&json)
-        .map_err(|error| StatusError::bad_request(format!("{kind} in version {api_version:?} cannot be handled as a {kind}: {error}")))
+    serde_json::from_slice(&json).map_err(|error| StatusError::bad_request(refusal(version_of(api_version), kind, &error.to_string())))
+}
+
+/// `v1` of `apps/v1`: messages name the version alone.
+fn version_of(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or(api_version)
 }
 
 fn check_type(json: &[u8], api_version: &str, kind: &str) -> Result<(), StatusError> {
@@ -91,7 +95,8 @@ fn check_type(json: &[u8], api_version: &str, kind: &str) -> Result<(), StatusEr
     }
     if let Some(other) = seen.kind.filter(|k| !k.is_empty() && k != kind) {
         return Err(StatusError::bad_request(format!(
-            "{other} in version {api_version:?} cannot be handled as a {kind}: the kind of the body does not match the resource"
+            "{other} in version {:?} cannot be handled as a {kind}: the kind of the body does not match the resource",
+            version_of(api_version)
         )));
     }
     Ok(())
@@ -99,8 +104,7 @@ fn check_type(json: &[u8], api_version: &str, kind: &str) -> Result<(), StatusEr
 
 /// Upstream: transformDecodeError in endpoints/handlers/rest.go.
 pub fn unfit(call: &Call, why: &str) -> StatusError {
-    let kind = call.info().kind;
-    StatusError::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", call.resource.api_version))
+    StatusError::bad_request(refusal(call.info().version, call.info().kind, why))
 }
 
 /// `fieldValidation`: Strict refuses unknown and duplicate fields, Warn (the default) warns. Wrong types are refused always.
