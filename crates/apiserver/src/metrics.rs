@@ -44,6 +44,15 @@ pub struct LongRunningLabels {
     pub resource: &'static str,
 }
 
+/// One request in flight.
+pub struct InFlight(Gauge<i64, AtomicI64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 type Durations = Family<DurationLabels, Histogram, fn() -> Histogram>;
 
 pub struct Metrics {
@@ -72,6 +81,14 @@ impl Metrics {
         registry.register("apiserver_current_inflight_requests", "Requests being served, by kind", inflight.clone());
         registry.register("apiserver_longrunning_requests", "Watches and streams being served", long_running.clone());
         Self { registry: RwLock::new(registry), requests, durations, inflight, long_running }
+    }
+
+    /// Counts a request among those in flight while the answer lives.
+    pub fn count_inflight(&self, verb: &str) -> InFlight {
+        let request_kind = if matches!(verb, "get" | "list") { "readOnly" } else { "mutating" };
+        let gauge = self.inflight.get_or_create(&InflightLabels { request_kind }).clone();
+        gauge.inc();
+        InFlight(gauge)
     }
 
     pub fn text(&self) -> Result<String, std::fmt::Error> {

@@ -89,6 +89,7 @@ impl ApiServer {
             discovery: Discovery::new(table.clone()),
             health: Health::default(),
             kubelets: Kubelets::new(&options).map_err(StartError::Flags)?,
+            tasks: base::Tasks::new(),
             stop: tokio_util::sync::CancellationToken::new(),
             options,
             kv,
@@ -129,10 +130,13 @@ impl ApiServer {
             follower.health.store_failed.store(true, Ordering::Release);
             tracing::error!(%error, "the store's watch failed: reads would be stale");
         });
-        let (stop, watcher) = (core.stop.clone(), tasks.clone());
+        let (streams, watcher) = (core.tasks.clone(), tasks.clone());
+        let guard = core.stop.clone().drop_guard();
         tasks.spawn("apiserver-stop", async move {
-            let _guard = stop.drop_guard();
+            // Dropped when the task is stopped, which is when the server is.
+            let _guard = guard;
             watcher.stopping().await;
+            streams.stop();
         });
         core.effects.start(core.objects.clone(), tasks);
         let user = client::InProcessUser::new("system:apiserver", &["system:masters", "system:authenticated"]);
@@ -140,9 +144,9 @@ impl ApiServer {
         crate::effects::bootstrap::system_namespaces(&client).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;
         core.auth.bootstrap(&client).await?;
         core.admission.bootstrap(&client).await?;
-        crate::effects::bootstrap::reconcile(&client, &core.options, port)
-            .await
-            .map_err(|error| StartError::Bootstrap(error.to_string()))?;
+        if let Err(error) = crate::effects::bootstrap::reconcile(&client, &core.options, port).await {
+            tracing::warn!(%error, "the kubernetes service cannot be made yet");
+        }
         core.health.bootstrapped.store(true, Ordering::Release);
         let (reconciled, options) = (client, core.options.clone());
         tasks.spawn_restarting("apiserver-kubernetes-service", move || {

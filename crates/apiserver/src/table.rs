@@ -10,8 +10,6 @@ use crate::cache::Collection;
 /// A row at run time.
 pub struct Resource {
     pub row: &'static dyn Row,
-    /// The row whose encoding the stored bytes have; `row` itself for nearly all.
-    pub stored: &'static dyn Row,
     /// `None` for kinds that are never stored (reviews).
     pub collection: Option<Arc<Collection>>,
     /// `apps/v1`.
@@ -48,7 +46,7 @@ impl Table {
             let prefix = stored.info().storage_prefix;
             let collection =
                 (!prefix.is_empty()).then(|| table.collections.entry(prefix).or_insert_with(|| Arc::new(Collection::new(stored))).clone());
-            let resource = Arc::new(Resource { row: *row, stored, collection, api_version: info.api_version() });
+            let resource = Arc::new(Resource { row: *row, collection, api_version: info.api_version() });
             table.all.push(resource.clone());
             table.groups.entry(info.group).or_default().entry(info.version).or_default().insert(info.resource, resource);
         }

@@ -181,10 +181,6 @@ impl Collection {
         self.state.read().list(prefix, start, keep, limit)
     }
 
-    pub fn len(&self) -> usize {
-        self.state.read().entries.len()
-    }
-
     /// Revision of the last change, for caches built on this one.
     pub fn changed(&self) -> i64 {
         self.state.read().changed

@@ -41,12 +41,14 @@ fn created<K>(done: Result<K, kube::Error>) -> Result<(), kube::Error> {
 /// Where the members of the cluster reach this server.
 pub fn advertised(options: &Options) -> Option<IpAddr> {
     let given = options.advertise_address.or(Some(options.bind_address).filter(|a| !a.is_unspecified()));
-    given.or_else(|| {
+    let found = given.or_else(|| {
         // The address of the default route: connecting a datagram socket sends nothing.
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
         socket.local_addr().ok().map(|address| address.ip())
-    })
+    });
+    // No pod reaches a loopback address, and Endpoints may not name one.
+    found.filter(|address| !address.is_loopback())
 }
 
 /// Keeps `kubernetes` in `default`, its Endpoints and EndpointSlice as they should be (controlplane/controller/kubernetesservice).
@@ -65,7 +67,7 @@ pub async fn reconcile(client: &Client, options: &Options, port: u16) -> Result<
         created(services.create(&PostParams::default(), &parse(service(options, port))).await)?;
     }
     let Some(address) = advertised(options) else {
-        tracing::warn!("no address to advertise: set --advertise-address");
+        tracing::warn!("there is no address that pods could reach: the kubernetes service has no endpoints. Set --advertise-address");
         return Ok(());
     };
     keep::<Endpoints>(client, &["subsets"], endpoints(address, port)).await?;

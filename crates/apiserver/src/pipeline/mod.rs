@@ -63,6 +63,8 @@ pub struct Core {
     pub discovery: crate::discovery::Discovery,
     pub health: crate::discovery::health::Health,
     pub kubelets: crate::proxying::Kubelets,
+    /// Streams that outlive their request.
+    pub tasks: base::Tasks,
     /// Cancelled when the server stops: watches end.
     pub stop: CancellationToken,
 }
@@ -126,6 +128,7 @@ async fn serve(core: Arc<Core>, request: Request<RequestBody>, seen: &mut Seen) 
         return watch::watch(&call).boxed().await;
     }
     let _permit = core.limits.enter(&call.user, verb).await?;
+    let _count = core.metrics.count_inflight(verb);
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, dispatch(&mut call, body).boxed()).await;
     let mut response = answered.map_err(|_| timed_out(verb))??;
     for text in &call.warnings {
