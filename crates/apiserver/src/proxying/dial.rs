@@ -35,14 +35,16 @@ impl Target {
     }
 
     pub async fn dial(&self) -> Result<Box<dyn Io>, StatusError> {
-        let failed = |cause: &dyn std::fmt::Display| StatusError::internal(format!("error dialing backend: dial tcp {}: {cause}", self.authority()));
+        let failed =
+            |cause: &dyn std::fmt::Display| StatusError::internal(format!("error dialing backend: dial tcp {}: {cause}", self.authority()));
         let connect = TcpStream::connect((self.host.as_str(), self.port));
         let stream = tokio::time::timeout(DIAL_TIMEOUT, connect).await.map_err(|_| failed(&"i/o timeout"))?.map_err(|e| failed(&e))?;
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(self.host.clone()).map_err(|e| failed(&e))?;
         let handshake = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream);
-        let stream = tokio::time::timeout(DIAL_TIMEOUT, handshake).await.map_err(|_| failed(&"TLS handshake timeout"))?.map_err(|e| failed(&e))?;
+        let stream =
+            tokio::time::timeout(DIAL_TIMEOUT, handshake).await.map_err(|_| failed(&"TLS handshake timeout"))?.map_err(|e| failed(&e))?;
         Ok(Box::new(stream))
     }
 }

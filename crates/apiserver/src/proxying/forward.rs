@@ -74,8 +74,11 @@ fn clean(headers: &mut HeaderMap, upgrades: bool) {
     for name in [TE, TRANSFER_ENCODING, AUTHORIZATION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")] {
         headers.remove(name);
     }
-    let identity: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-")).cloned().collect();
+    let identity: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-"))
+        .cloned()
+        .collect();
     identity.iter().for_each(|name| drop(headers.remove(name)));
 }
 

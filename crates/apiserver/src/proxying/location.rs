@@ -99,7 +99,12 @@ mod tests {
     #[test]
     fn paths() {
         check(&["c"], "log", "follow=true&tailLines=5", Ok("/containerLogs/n/p/c?follow=true&tailLines=5"));
-        check(&["c"], "exec", "command=sh&command=-c&command=a+b&stdin=true&stdout=1&tty=false", Ok("/exec/n/p/c?input=1&output=1&command=sh&command=-c&command=a%20b"));
+        check(
+            &["c"],
+            "exec",
+            "command=sh&command=-c&command=a+b&stdin=true&stdout=1&tty=false",
+            Ok("/exec/n/p/c?input=1&output=1&command=sh&command=-c&command=a%20b"),
+        );
         check(&["c", "d"], "attach", "container=d&stderr=true", Ok("/attach/n/p/d?error=1"));
         check(&["c"], "portforward", "", Ok("/portForward/n/p"));
         check(&["c", "d"], "log", "", Err("a container name must be specified for pod p, choose one of: [c d]"));
@@ -108,7 +113,8 @@ mod tests {
 
     #[test]
     fn pods_without_a_node() {
-        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
         let error = kubelet_path(&pod, "exec", &Query::default()).unwrap_err();
         assert_eq!((error.code(), error.message()), (400, "pod p does not have a host assigned"));
     }

@@ -125,7 +125,8 @@ async fn translated(
             Ok((client, runtime)) => (hyper_util::rt::TokioIo::new(client), hyper_util::rt::TokioIo::new(runtime)),
             Err(error) => return tracing::debug!(%error, "an upgrade did not happen"),
         };
-        let ended = if is_tunnel { translate::tunnel(client, runtime).await } else { translate::remote_command(client, runtime, command).await };
+        let ended =
+            if is_tunnel { translate::tunnel(client, runtime).await } else { translate::remote_command(client, runtime, command).await };
         if let Err(error) = ended {
             tracing::debug!(%error, "a stream ended");
         }
