@@ -1,15 +1,30 @@
 //! The seam of admission: plugins that see every write between decoding and storing.
 
+mod certificates;
+mod default_ingress_class;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
 mod options;
+mod owner_references;
+mod plugins;
+mod pod_security;
+mod priority;
+mod runtime_class;
+mod service_account;
+mod storage;
+mod taint_nodes_by_condition;
 
 use std::any::Any;
 
 use api::StatusError;
+use api::meta::v1::ObjectMeta;
 use async_trait::async_trait;
 use kinds::{KindInfo, Object};
 
-use crate::auth::UserInfo;
 use crate::auth::rbac::Escalation;
+use crate::auth::{Auth, UserInfo};
 
 pub use options::AdmissionOptions;
 
@@ -81,25 +96,52 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// 403 as a plugin gives it: `pods "x" is forbidden: CAUSE`.
+pub(crate) fn forbid(request: &AdmissionRequest<'_>, cause: impl AsRef<str>) -> StatusError {
+    let meta = request.object.as_deref().map(Object::meta);
+    let named = || meta.and_then(|m| m.name.as_deref()).filter(|n| !n.is_empty());
+    let generated = || meta.and_then(|m| m.generate_name.as_deref()).filter(|n| !n.is_empty());
+    let name = Some(request.name).filter(|n| !n.is_empty()).or_else(named).or_else(generated).unwrap_or("Unknown");
+    StatusError::forbidden(request.info.group, request.info.resource, name, cause.as_ref())
+}
+
+/// The name of the object that one of the annotations marks as default: the newest, then the first by name.
+fn newest_default<'a>(objects: impl Iterator<Item = &'a ObjectMeta>, annotations: &[&str]) -> Option<String> {
+    let marked = |meta: &&ObjectMeta| {
+        let own = meta.annotations.as_ref();
+        annotations.iter().any(|key| own.and_then(|a| a.get(*key)).is_some_and(|value| value == "true"))
+    };
+    let newest = objects.filter(marked).max_by(|a, b| {
+        let time = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|t| t.0);
+        time(a).cmp(&time(b)).then_with(|| b.name.cmp(&a.name))
+    });
+    newest.and_then(|meta| meta.name.clone())
+}
+
 /// The enabled plugins in upstream's order.
 #[derive(Default)]
 pub struct Admission {
     plugins: Vec<Box<dyn Plugin>>,
+    /// Where to look before making start-up objects; `None` in tests.
+    objects: Option<crate::Objects>,
 }
 
 impl Admission {
     /// What the flags ask for. `objects` reads namespaces, service accounts, priority classes and so on.
-    pub fn new(_options: &AdmissionOptions, _objects: &crate::Objects, auth: &crate::auth::Auth) -> Result<Self, AdmissionError> {
-        let mut plugins: Vec<Box<dyn Plugin>> = Vec::new();
+    pub fn new(options: &AdmissionOptions, objects: &crate::Objects, auth: &Auth) -> Result<Self, AdmissionError> {
+        let parts = plugins::Parts { options, objects, authorizer: &auth.authorizer };
+        let mut plugins = plugins::make(&parts)?;
+        // Not plugins of upstream but parts of its storage: no flag turns them off.
+        plugins.insert(0, Box::new(certificates::Requester));
         if let Some(rbac) = &auth.rbac {
             plugins.push(Box::new(Escalation::new(rbac.clone(), auth.authorizer.clone())));
         }
-        Ok(Self { plugins })
+        Ok(Self { plugins, objects: Some(objects.clone()) })
     }
 
     /// Just these, for tests.
     pub fn of(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins }
+        Self { plugins, objects: None }
     }
 
     pub async fn mutate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), StatusError> {
@@ -117,8 +159,11 @@ impl Admission {
     }
 
     /// Runs once when the server is ready: the objects that plugins need (priority classes). `client` acts as `system:apiserver`.
-    pub async fn bootstrap(&self, _client: &kube::Client) -> Result<(), AdmissionError> {
-        Ok(())
+    pub async fn bootstrap(&self, client: &kube::Client) -> Result<(), AdmissionError> {
+        match &self.objects {
+            Some(objects) => priority::bootstrap(client, objects).await,
+            None => Ok(()),
+        }
     }
 }
 
