@@ -5,7 +5,7 @@
 //! NUMBER is empty (JSON only) or a path: `2.5` is field 5 of the struct that Go inlines and protobuf nests as field 2.
 //! SHAPE is a scalar, a type, `[]SHAPE` or `{}SHAPE`. Flags: `set`, `map:KEYS`, `atomic`, `granular`, `merge`, `retainKeys`, `replace`,
 //! `merge:KEY`, `default:JSON`, `value` (Go always writes the field, if empty),
-//! `omitzero` (Go leaves a zero out of JSON, but not out of protobuf).
+//! `enum:VALUES`, `omitzero` (Go leaves a zero out of JSON, but not out of protobuf).
 
 use std::sync::OnceLock;
 
@@ -60,6 +60,8 @@ pub struct Field {
     pub merge_key: Option<&'static str>,
     pub strategy: Strategy,
     pub default: Option<Value>,
+    /// What the string (or an item) may be, where upstream's type says; empty: anything.
+    pub values: Box<[&'static str]>,
     /// Go always writes the field: a struct held by value, or a list without `omitempty`.
     pub is_value: bool,
     /// Go holds the scalar by value and leaves it out of JSON where it is zero; protobuf has it all the same.
@@ -251,6 +253,7 @@ impl Shapes<'_> {
             merge_key: None,
             strategy: Strategy::default(),
             default: None,
+            values: Box::default(),
             is_value: false,
             omits_zero: false,
         };
@@ -266,6 +269,7 @@ fn set_flag(field: &mut Field, flag: &'static str) -> Option<()> {
         Some(("map", keys)) => field.list = ListType::Map(keys.split(',').collect()),
         Some(("merge", key)) => field.merge_key = Some(key),
         Some(("default", json)) => field.default = Some(serde_json::from_str(json).ok()?),
+        Some(("enum", values)) => field.values = values.split(',').collect(),
         _ => match flag {
             "set" => field.list = ListType::Set,
             "atomic" => field.is_atomic = true,

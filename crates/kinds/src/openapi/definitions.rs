@@ -213,8 +213,29 @@ fn extend_property(field: &Field, property: &mut Map<String, Value>, dialect: Di
     if !words.is_empty() {
         put("x-kubernetes-patch-strategy", words.join(",").into());
     }
-    if let (Some(default), Dialect::V3) = (&field.default, dialect) {
+    if dialect == Dialect::V2 {
+        return;
+    }
+    if let Some(default) = &field.default {
         put("default", default.clone());
+    }
+    if !field.values.is_empty() {
+        name_values(field, property);
+    }
+}
+
+/// The values go beside the type and, as upstream has it, below the description.
+fn name_values(field: &Field, property: &mut Map<String, Value>) {
+    if let Some(Value::String(description)) = property.get_mut("description") {
+        description.push_str("\n\nPossible enum values:");
+        for value in &field.values {
+            description.push_str(&format!("\n - `{value:?}`"));
+        }
+    }
+    let values: Value = field.values.iter().copied().collect();
+    match property.get_mut("items") {
+        Some(Value::Object(items)) => _ = items.insert("enum".into(), values),
+        _ => _ = property.insert("enum".into(), values),
     }
 }
 

@@ -66,6 +66,11 @@ fn v3_has_what_kubectl_looks_for() {
         schemas["io.k8s.api.apps.v1.Deployment"]["properties"]["spec"]["allOf"],
         json!([{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"}])
     );
+    let policy = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["restartPolicy"];
+    assert_eq!(policy["enum"], json!(["Always", "Never", "OnFailure"]));
+    assert!(
+        policy["description"].as_str().unwrap().ends_with("Possible enum values:\n - `\"Always\"`\n - `\"Never\"`\n - `\"OnFailure\"`")
+    );
     assert!(v3(rows(), "apps", "v9").is_none());
 }
 
