@@ -109,17 +109,22 @@ pub fn unfit(call: &Call, why: &str) -> StatusError {
 
 /// `fieldValidation`: Strict refuses unknown and duplicate fields, Warn (the default) warns. Wrong types are refused always.
 pub fn check_fields(call: &mut Call, json: &[u8]) -> Result<(), StatusError> {
+    check_fields_or(call, json, unfit)
+}
+
+/// As `check_fields`, with an error of the caller's from the cause.
+pub fn check_fields_or(call: &mut Call, json: &[u8], refuse: impl Fn(&Call, &str) -> StatusError) -> Result<(), StatusError> {
     let Some(schema) = Schema::of(call.info().schema) else { return Ok(()) };
     let found: FieldCheck = kinds::check::check(json, schema);
     if let Some(error) = &found.type_error {
-        return Err(unfit(call, error));
+        return Err(refuse(call, error));
     }
     match call.query.text("fieldValidation") {
         Some("Ignore") => {}
         None | Some("Warn") => call.warnings.extend(found.warnings()),
         Some("Strict") => {
             if let Some(error) = found.strict_error() {
-                return Err(unfit(call, &error));
+                return Err(refuse(call, &error));
             }
         }
         Some(other) => {

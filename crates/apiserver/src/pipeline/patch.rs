@@ -67,8 +67,8 @@ pub async fn patch(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, Sta
 
 fn decode(call: &mut Call, value: Value) -> Result<Box<dyn Object>, StatusError> {
     let json = serde_json::to_vec(&value).map_err(StatusError::internal)?;
-    body::check_fields(call, &json)?;
-    let mut object = call.resource.row.decode(&json).map_err(|error| body::unfit(call, &error.to_string()))?;
+    body::check_fields_or(call, &json, |_, why| does_not_fit(&json, why))?;
+    let mut object = call.resource.row.decode(&json).map_err(|error| does_not_fit(&json, &error.to_string()))?;
     let given = object.meta().name.clone().unwrap_or_default();
     if given != call.name() {
         return Err(StatusError::bad_request(format!(
@@ -80,6 +80,13 @@ fn decode(call: &mut Call, value: Value) -> Result<Box<dyn Object>, StatusError>
     Ok(object)
 }
 
+/// The patched object is none of the kind. Upstream: jsonPatcher.applyPatchToCurrentObject in endpoints/handlers/patch.go.
+fn does_not_fit(json: &[u8], why: &str) -> StatusError {
+    let mut errors = api::FieldErrors::default();
+    errors.invalid(&api::Path::new("patch"), &*String::from_utf8_lossy(json), why);
+    StatusError::invalid("", "", "", &errors)
+}
+
 /// Server-side apply (KEP-555): creates what is not there.
 async fn apply(call: &mut Call, mut config: Value) -> Result<Response<Body>, StatusError> {
     let Some(manager) = call.query.text("fieldManager").map(str::to_owned) else {
@@ -88,8 +95,6 @@ async fn apply(call: &mut Call, mut config: Value) -> Result<Response<Body>, Sta
         return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", &errors));
     };
     check_config(call, &mut config)?;
-    let json = serde_json::to_vec(&config).map_err(StatusError::internal)?;
-    body::check_fields(call, &json)?;
     let name = call.name().to_owned();
     if call.subresource().is_empty() && get::read(call, &name).await?.is_none() {
         if !super::text(&config, "/metadata/uid").is_empty() {

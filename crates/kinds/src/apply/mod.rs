@@ -265,7 +265,7 @@ impl<'a> FieldManager<'a> {
     /// Drops what this manager applied before and no longer does, unless another applier has it or it was never only this manager's.
     fn prune<'s>(&self, merged: Value, appliers: impl Iterator<Item = &'s Set>, last: &Set) -> Value {
         let named = |set: &Set| walk::with_named_fields(self.schema, set);
-        let fields = |value: &Value| walk::field_set(self.schema, value).map(|set| named(&set)).unwrap_or_default();
+        let fields = |value: &Value| named(&walk::field_set_of_stored(self.schema, value));
         let last = named(last);
         let all = fields(&merged);
         let mut kept = walk::remove(self.schema, &merged, &last).map(|rest| fields(&rest)).unwrap_or_default();

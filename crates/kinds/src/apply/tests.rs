@@ -272,6 +272,10 @@ fn configurations_that_are_refused() {
         deployment(json!({"metadata": {"namespace": "default"}, "spec": {"foo": 1}})),
         "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema",
     );
+    check(
+        deployment(json!({"spec": {"foo": 1, "replicas": "three", "template": {"spec": {"containers": {}}}}})),
+        "failed to create typed patch object (/web; apps/v1, Kind=Deployment): errors:\n  .spec.foo: field not declared in schema\n  .spec.replicas: expected numeric (int or float), got string\n  .spec.template.spec.containers: expected list, got {}",
+    );
     check(deployment(json!({"metadata": {"managedFields": []}})), "metadata.managedFields must be nil");
     check(
         json!({"apiVersion": "apps/v1beta1"}),

@@ -2,13 +2,14 @@
 //! (sigs.k8s.io/structured-merge-diff, typed/). Must not know managers.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::LazyLock;
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::set::{self, Set};
-use crate::facts::Shape;
+use crate::facts::{Shape, Special};
 use crate::schema::{Merge, Schema};
 
 static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
@@ -186,51 +187,116 @@ pub struct Undeclared(pub String);
 
 /// The fields that a configuration has.
 pub fn field_set(schema: Schema<'_>, value: &Value) -> Result<Set, Undeclared> {
+    let mut walk = FieldSetWalk::default();
     let mut found = Set::new();
-    field_set_at(schema, value, &mut found, &mut String::new())?;
-    Ok(found)
+    walk.value(schema, value, &mut found);
+    match walk.errors.as_slice() {
+        [] => Ok(found),
+        [error] => Err(Undeclared(error.clone())),
+        errors => Err(Undeclared(format!("errors:\n  {}", errors.join("\n  ")))),
+    }
 }
 
-/// Fills `found` with what is below; returns whether the value is a leaf.
-fn field_set_at(schema: Schema<'_>, value: &Value, found: &mut Set, path: &mut String) -> Result<bool, Undeclared> {
-    match (way(schema, [Some(value), None]), value) {
-        (Way::Object, Value::Object(map)) => {
-            for (name, item) in map {
-                let Some((below_schema, is_named)) = schema.child(name) else {
-                    return Err(Undeclared(format!("{path}.{name}: field not declared in schema")));
-                };
-                let mark = path.len();
-                path.push('.');
-                path.push_str(name);
+/// The fields that a stored object has; what its schema does not know is left out.
+pub fn field_set_of_stored(schema: Schema<'_>, value: &Value) -> Set {
+    let mut found = Set::new();
+    FieldSetWalk::default().value(schema, value, &mut found);
+    found
+}
+
+#[derive(Default)]
+struct FieldSetWalk {
+    /// `.spec.containers[name="a"]`
+    path: String,
+    errors: Vec<String>,
+}
+
+impl FieldSetWalk {
+    fn error(&mut self, text: impl Display) {
+        self.errors.push(format!("{}: {text}", self.path));
+    }
+
+    /// Fills `found` with what is below; returns whether the value is a leaf.
+    fn value(&mut self, schema: Schema<'_>, value: &Value, found: &mut Set) -> bool {
+        match (way(schema, [Some(value), None]), value) {
+            (Way::Object, Value::Object(map)) => {
+                self.object(schema, map, found);
+                false
+            }
+            (Way::List(merge), Value::Array(list)) => {
+                self.list(schema, merge, list, found);
+                false
+            }
+            _ => {
+                if let Some(expected) = mismatch(schema, value) {
+                    self.error(expected);
+                }
+                true
+            }
+        }
+    }
+
+    fn object(&mut self, schema: Schema<'_>, map: &Map<String, Value>, found: &mut Set) {
+        for (name, item) in map {
+            let mark = self.path.len();
+            self.path.push('.');
+            self.path.push_str(name);
+            if let Some((below_schema, is_named)) = schema.child(name) {
                 let mut below = Set::new();
-                let is_leaf = field_set_at(below_schema, item, &mut below, path)?;
-                path.truncate(mark);
+                let is_leaf = self.value(below_schema, item, &mut below);
                 let is_bare = item.is_null() || item.as_object().is_some_and(Map::is_empty);
                 set::attach(found, format!("f:{name}"), below, is_leaf || is_bare || !is_named);
+            } else {
+                self.error("field not declared in schema");
             }
-            Ok(false)
+            self.path.truncate(mark);
         }
-        (Way::List(merge), Value::Array(list)) => {
-            for (index, item) in list.iter().enumerate() {
-                let Some(key) = element(merge, item) else {
-                    return Err(Undeclared(format!(
-                        "{path}: element {index}: associative list with keys has an element that omits all key fields"
-                    )));
-                };
-                if let (Merge::Keyed(_), true) = (merge, found.contains_key(&key)) {
-                    return Err(Undeclared(format!("{path}: duplicate entries for key {}", set::element_text(&key))));
-                }
-                let mark = path.len();
-                path.push_str(&set::element_text(&key));
-                let mut below = Set::new();
-                field_set_at(schema.item(), item, &mut below, path)?;
-                path.truncate(mark);
-                set::attach(found, key, below, true);
-            }
-            Ok(false)
-        }
-        _ => Ok(true),
     }
+
+    fn list(&mut self, schema: Schema<'_>, merge: Merge<'_>, list: &[Value], found: &mut Set) {
+        for (index, item) in list.iter().enumerate() {
+            let Some(key) = element(merge, item) else {
+                self.error(format_args!("element {index}: associative list with keys has an element that omits all key fields"));
+                continue;
+            };
+            if let (Merge::Keyed(_), true) = (merge, found.contains_key(&key)) {
+                self.error(format_args!("duplicate entries for key {}", set::element_text(&key)));
+                continue;
+            }
+            let mark = self.path.len();
+            self.path.push_str(&set::element_text(&key));
+            let mut below = Set::new();
+            self.value(schema.item(), item, &mut below);
+            self.path.truncate(mark);
+            set::attach(found, key, below, true);
+        }
+    }
+}
+
+/// What is wrong with a value that is not walked into. None: nothing.
+fn mismatch(schema: Schema<'_>, value: &Value) -> Option<String> {
+    let Schema::Built { shape, .. } = schema else { return None };
+    let go_type = match value {
+        Value::Null => return None,
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    let expected = match shape {
+        Shape::Bool if !value.is_boolean() => "boolean",
+        Shape::Int32 | Shape::Int64 | Shape::Double if !value.is_number() => {
+            return Some(format!("expected numeric (int or float), got {go_type}"));
+        }
+        Shape::String | Shape::Bytes if !value.is_string() => "string",
+        Shape::List(_) if !value.is_array() => "list",
+        Shape::Map(_) if !value.is_object() => "map",
+        Shape::Type(id) if id.facts().special == Special::None && !value.is_object() => "map",
+        _ => return None,
+    };
+    Some(format!("expected {expected}, got {value}"))
 }
 
 /// The set with every named field on the way to a member a member too.
