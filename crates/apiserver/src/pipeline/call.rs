@@ -146,24 +146,7 @@ pub fn authorize<'a>(core: &'a Core, asked: &'a Attributes<'a>) -> BoxFuture<'a,
     Box::pin(async move {
         match core.auth.authorizer.authorize(asked).await {
             Decision::Allow => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(asked, &reason)),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(crate::auth::forbidden(asked, &reason)),
         }
     })
-}
-
-fn forbidden(asked: &Attributes<'_>, reason: &str) -> StatusError {
-    let tail = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let user = &asked.user.name;
-    if !asked.is_resource {
-        let message = format!("forbidden: User {user:?} cannot {} path {:?}{tail}", asked.verb, asked.path);
-        return StatusError::new(api::Reason::Forbidden, message).with_object("", "", "");
-    }
-    let sub = asked.subresource;
-    let resource = if sub.is_empty() { asked.resource.to_owned() } else { format!("{}/{sub}", asked.resource) };
-    let place = match asked.namespace {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    let cause = format!("User {user:?} cannot {} resource {resource:?} in API group {:?} {place}{tail}", asked.verb, asked.group);
-    StatusError::forbidden(asked.group, asked.resource, asked.name, &cause)
 }

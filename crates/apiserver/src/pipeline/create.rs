@@ -64,10 +64,12 @@ async fn attempt(call: &mut Call, mut object: Box<dyn Object>, ownership: &Owner
     row.validate(object.as_ref(), &mut errors);
     write::invalid(call, &name, &errors)?;
     call.warnings.extend(row.warnings(object.as_ref()));
-    {
+    let warnings = {
         let mut request = write::admission(call, Operation::Create, &name, dry_run, Some(object.as_mut()), None);
         call.core.admission.validate(&mut request).await?;
-    }
+        request.warnings
+    };
+    call.warnings.extend(warnings);
     let value = write::encode(call, write::finish(call, object.as_ref(), None, ownership))?;
     let taken = || StatusError::already_exists(call.info().group, call.info().resource, &name);
     if dry_run {

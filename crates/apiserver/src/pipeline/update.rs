@@ -122,10 +122,12 @@ async fn swap(
         wanted.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
     }
     validate(call, &name, wanted.as_ref(), old)?;
-    {
+    let warnings = {
         let mut request = write::admission(call, Operation::Update, &name, dry_run, Some(wanted.as_mut()), Some(old));
         call.core.admission.validate(&mut request).await?;
-    }
+        request.warnings
+    };
+    call.warnings.extend(warnings);
     let before: Value = {
         let value = serde_json::from_slice(&current.entry.value).map_err(StatusError::internal)?;
         convert::from_stored(&call.resource, value)

@@ -18,7 +18,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use parking_lot::Mutex;
 
-use super::identity::{ANONYMOUS, UNAUTHENTICATED, mark_authenticated};
+use super::identity::{ANONYMOUS, UNAUTHENTICATED, mark_authenticated, service_account_groups, split_service_account};
 use super::service_account::ServiceAccounts;
 use super::{AuthError, AuthOptions, Authenticator, Authorizer, PeerCertificates, UserInfo};
 use crate::Objects;
@@ -84,6 +84,9 @@ impl Chain {
             .entry(key)
             .or_insert_with(|| {
                 let mut info = UserInfo { name: user.name.clone(), groups: user.groups.clone(), ..UserInfo::default() };
+                if let Some((namespace, _)) = split_service_account(&user.name).filter(|_| user.groups.is_empty()) {
+                    info.groups = service_account_groups(namespace);
+                }
                 mark_authenticated(&mut info);
                 Arc::new(info)
             })
