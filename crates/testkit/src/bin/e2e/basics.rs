@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use testkit::{Cluster, wait};
 
 use crate::Test;
+use crate::manifests::HELLO;
 
 pub const TESTS: &[Test] = &[
     ("basics::hello_runs_on_five_pods", hello_runs_on_five_pods),
@@ -13,10 +14,11 @@ pub const TESTS: &[Test] = &[
     ("basics::edit_label_annotate_diff_and_server_side_apply", changes),
     ("basics::rights_and_tokens", rights_and_tokens),
     ("basics::bad_manifests_are_explained", bad_manifests),
-    ("basics::hello_goes_away", hello_goes_away),
 ];
 
-const HELLO: &str = include_str!("../../../../../examples/hello.yaml");
+/// After all others: they use the example too.
+pub const LAST: &[Test] = &[("basics::hello_goes_away", hello_goes_away)];
+
 
 fn hello_runs_on_five_pods(cluster: &Cluster) -> Result<()> {
     cluster.apply(HELLO)?;

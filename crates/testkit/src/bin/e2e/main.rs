@@ -1,6 +1,14 @@
 //! The end-to-end tests: real kubectl and containerd against the real binary. `e2e --binary target/release/oxikube [FILTER]`.
 
 mod basics;
+mod lifecycle;
+mod manifests;
+mod network;
+mod node;
+mod recovery;
+mod rollouts;
+mod streams;
+mod volumes;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -13,7 +21,18 @@ use testkit::Cluster;
 type Test = (&'static str, fn(&Cluster) -> Result<()>);
 
 fn tests() -> Vec<Test> {
-    [basics::TESTS].concat()
+    [
+        basics::TESTS,
+        network::TESTS,
+        streams::TESTS,
+        rollouts::TESTS,
+        lifecycle::TESTS,
+        volumes::TESTS,
+        recovery::TESTS,
+        node::TESTS,
+        basics::LAST,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
