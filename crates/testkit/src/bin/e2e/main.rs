@@ -1,17 +1,19 @@
 //! The end-to-end tests: real kubectl and containerd against the real binary. `e2e --binary target/release/oxikube [FILTER]`.
 
 mod basics;
+mod failures;
 mod lifecycle;
 mod manifests;
 mod network;
 mod node;
 mod recovery;
 mod rollouts;
+mod separate;
 mod streams;
 mod volumes;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -19,6 +21,9 @@ use testkit::Cluster;
 
 /// A test gets the running cluster, makes what it needs in a namespace or under names of its own, and removes it.
 type Test = (&'static str, fn(&Cluster) -> Result<()>);
+
+/// Tests that make hosts and clusters of their own.
+const HOST_TESTS: &[(&str, fn(&Path) -> Result<()>)] = &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
 
 fn tests() -> Vec<Test> {
     [
@@ -59,29 +64,21 @@ fn run() -> Result<bool> {
     }
     let binary = binary.canonicalize().with_context(|| format!("{}: build it first", binary.display()))?;
     let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| name.contains(&filter)).collect();
-    if chosen.is_empty() {
+    if chosen.is_empty() && !HOST_TESTS.iter().any(|(name, _)| name.contains(&filter)) {
         bail!("no test has {filter:?} in its name");
     }
-    let (mut passed, mut failed) = (0, Vec::new());
-    let cluster = Cluster::up(&binary, "e2e", 0, &[])?;
-    for (name, test) in chosen {
-        let started = testkit::wait::now();
-        match guarded(test, &cluster) {
-            Ok(()) => {
-                passed += 1;
-                println!("test {name} ... ok ({:.1} s)", started.elapsed().as_secs_f64());
-            }
-            Err(error) => {
-                println!(
-                    "test {name} ... FAILED ({:.1} s)\n{error:?}\n--- end of the cluster's log\n{}\n---",
-                    started.elapsed().as_secs_f64(),
-                    cluster.log_tail(30)
-                );
-                failed.push(name);
-            }
-        }
+    let mut tally = Tally::default();
+    for (name, test) in HOST_TESTS.iter().filter(|(name, _)| name.contains(&filter)) {
+        tally.run(name, || test(&binary));
     }
-    cluster.down().context("taking the cluster down")?;
+    if !chosen.is_empty() {
+        let cluster = Cluster::up(&binary, "e2e", 0, &[])?;
+        for (name, test) in chosen {
+            tally.run(name, || test(&cluster).with_context(|| format!("the end of the cluster's log:\n{}", cluster.log_tail(30))));
+        }
+        cluster.down().context("taking the cluster down")?;
+    }
+    let Tally { passed, failed } = tally;
     for name in &failed {
         println!("failed: {name}");
     }
@@ -93,7 +90,27 @@ fn run() -> Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// A panic in a test is a failure of that test, and the cluster still goes down.
-fn guarded(test: fn(&Cluster) -> Result<()>, cluster: &Cluster) -> Result<()> {
-    std::panic::catch_unwind(AssertUnwindSafe(|| test(cluster))).unwrap_or_else(|_| Err(anyhow!("it panicked; see above")))
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<&'static str>,
+}
+
+impl Tally {
+    /// A panic in a test is a failure of that test, and the cluster still goes down.
+    fn run(&mut self, name: &'static str, test: impl FnOnce() -> Result<()>) {
+        let started = testkit::wait::now();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(anyhow!("it panicked; see above")));
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("test {name} ... ok ({seconds:.1} s)");
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
+                self.failed.push(name);
+            }
+        }
+    }
 }
