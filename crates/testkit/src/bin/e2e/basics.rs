@@ -19,7 +19,6 @@ pub const TESTS: &[Test] = &[
 /// After all others: they use the example too.
 pub const LAST: &[Test] = &[("basics::hello_goes_away", hello_goes_away)];
 
-
 fn hello_runs_on_five_pods(cluster: &Cluster) -> Result<()> {
     cluster.apply(HELLO)?;
     cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])?;

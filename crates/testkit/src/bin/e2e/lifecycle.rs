@@ -94,7 +94,9 @@ spec:
 
 fn init_and_sidecars(cluster: &Cluster) -> Result<()> {
     cluster.apply(STAGED)?;
-    cluster.wait_value(&["pod", "staged"], "{.status.phase}", "Succeeded", 40).with_context(|| cluster.kubectl(&["describe", "pod", "staged"]).unwrap_or_default())?;
+    cluster
+        .wait_value(&["pod", "staged"], "{.status.phase}", "Succeeded", 40)
+        .with_context(|| cluster.kubectl(&["describe", "pod", "staged"]).unwrap_or_default())?;
     let order = cluster.kubectl(&["logs", "staged", "-c", "main"])?;
     ensure!(order == "first\nside\nsecond\n", "{order:?}");
     delete(cluster, &["staged"])
@@ -217,8 +219,18 @@ fn environment(cluster: &Cluster) -> Result<()> {
     let ip = cluster.jsonpath(&["pod", "informed"], "{.status.podIP}")?;
     let ip_line = format!("IP={ip}");
     let lines = [
-        "NAME=informed", "LABEL=v", "NODE=node-1", &ip_line, "MEMORY=33554432", "KEY=green", "SECRET=s3cret", "CM_COLOUR=green", "PASSWORD=s3cret",
-        "COMPOSED=informed-green $(NAME)", "KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443",
+        "NAME=informed",
+        "LABEL=v",
+        "NODE=node-1",
+        &ip_line,
+        "MEMORY=33554432",
+        "KEY=green",
+        "SECRET=s3cret",
+        "CM_COLOUR=green",
+        "PASSWORD=s3cret",
+        "COMPOSED=informed-green $(NAME)",
+        "KUBERNETES_SERVICE_HOST=10.96.0.1",
+        "KUBERNETES_SERVICE_PORT=443",
     ];
     for line in lines {
         ensure!(env.lines().any(|seen| seen == line), "{line} is not in:\n{env}");
@@ -228,7 +240,10 @@ fn environment(cluster: &Cluster) -> Result<()> {
     ensure!(hosts.contains("10.9.8.7\talias.example") && hosts.contains(&format!("{ip}\tmyhost")), "{hosts}");
     ensure!(cluster.exec("informed", &["hostname"])?.trim() == "myhost", "the host name");
     let resolver = cluster.exec("informed", &["cat", "/etc/resolv.conf"])?;
-    ensure!(resolver.contains("nameserver 192.0.2.53") && resolver.contains("search example.org") && resolver.contains("options ndots:3"), "{resolver}");
+    ensure!(
+        resolver.contains("nameserver 192.0.2.53") && resolver.contains("search example.org") && resolver.contains("options ndots:3"),
+        "{resolver}"
+    );
     cluster.kubectl_with(&["delete", "--now", "-f", "-"], FULL_ENVIRONMENT).map(|_| ())
 }
 

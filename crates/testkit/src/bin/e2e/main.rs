@@ -23,7 +23,8 @@ use testkit::Cluster;
 type Test = (&'static str, fn(&Cluster) -> Result<()>);
 
 /// Tests that make hosts and clusters of their own.
-const HOST_TESTS: &[(&str, fn(&Path) -> Result<()>)] = &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
+const HOST_TESTS: &[(&str, fn(&Path) -> Result<()>)] =
+    &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
 
 fn tests() -> Vec<Test> {
     [

@@ -38,7 +38,16 @@ fn pages(cluster: &Cluster) -> Result<()> {
     ensure!(raw("/pods")?.contains("\"PodList\""), "/pods");
     ensure!(raw("/stats/summary")?.contains("\"nodeName\""), "/stats/summary");
     ensure!(raw("/metrics")?.contains("kubelet_"), "/metrics");
-    let bare = output(cluster.host.command("curl").args(["-sk", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "https://127.0.0.1:10250/pods"]))?;
+    let bare = output(cluster.host.command("curl").args([
+        "-sk",
+        "-m",
+        "5",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "https://127.0.0.1:10250/pods",
+    ]))?;
     ensure!(bare == "401", "without credentials the kubelet says nothing: {bare}");
     Ok(())
 }
@@ -76,7 +85,14 @@ fn dead_node(cluster: &Cluster) -> Result<()> {
         if taints.contains("NoSchedule") && taints.contains("NoExecute") { Ok(()) } else { bail!("{taints}") }
     })?;
     wait::until(Duration::from_secs(40), "its pod is evicted", || {
-        let pod = cluster.kubectl(&["get", "pod", "lost", "--ignore-not-found", "-o", "jsonpath={.metadata.deletionTimestamp}{.metadata.name}"])?;
+        let pod = cluster.kubectl(&[
+            "get",
+            "pod",
+            "lost",
+            "--ignore-not-found",
+            "-o",
+            "jsonpath={.metadata.deletionTimestamp}{.metadata.name}",
+        ])?;
         if pod.is_empty() || pod.starts_with("20") { Ok(()) } else { bail!("{pod}") }
     })?;
     cluster.kubectl(&["delete", "node", "ghost"])?;

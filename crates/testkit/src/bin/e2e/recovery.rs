@@ -8,16 +8,16 @@ use testkit::{Cluster, wait};
 
 use crate::{Test, manifests};
 
-pub const TESTS: &[Test] = &[
-    ("recovery::static_pods_have_mirrors", static_pods),
-    ("recovery::kill_9_loses_nothing", kill_9),
-];
+pub const TESTS: &[Test] = &[("recovery::static_pods_have_mirrors", static_pods), ("recovery::kill_9_loses_nothing", kill_9)];
 
 fn static_pods(cluster: &Cluster) -> Result<()> {
     let file = cluster.host.path("config").join("manifests/steady.yaml");
     std::fs::write(&file, manifests::sleeper("steady", ""))?;
     cluster.wait_value(&["pods", "--field-selector=metadata.name=steady-node-1"], "{.items[*].status.phase}", "Running", 40)?;
-    let source = cluster.jsonpath(&["pod", "steady-node-1"], "{.metadata.annotations['kubernetes\\.io/config\\.source']}{.metadata.ownerReferences[0].kind}")?;
+    let source = cluster.jsonpath(
+        &["pod", "steady-node-1"],
+        "{.metadata.annotations['kubernetes\\.io/config\\.source']}{.metadata.ownerReferences[0].kind}",
+    )?;
     ensure!(source == "fileNode", "a mirror says where it comes from: {source}");
     let uid = cluster.jsonpath(&["pod", "steady-node-1"], "{.metadata.uid}")?;
     cluster.kubectl(&["delete", "pod", "steady-node-1", "--now", "--wait=false"])?;
@@ -60,7 +60,8 @@ fn kill_9(cluster: &Cluster) -> Result<()> {
         let tasks = testkit::host::output(command.arg("--address").arg(&socket).args(["--namespace", "k8s.io", "containers", "list"]))?;
         let api = cluster.kubectl(&["get", "pods", "-A", "-o", "jsonpath={.items[*].status.containerStatuses[*].containerID}"])?;
         let known = |id: &str| api.contains(id);
-        let strays = tasks.lines().skip(1).filter(|line| !line.contains("oxikube.io/pause")).filter_map(|line| line.split_whitespace().next());
+        let strays =
+            tasks.lines().skip(1).filter(|line| !line.contains("oxikube.io/pause")).filter_map(|line| line.split_whitespace().next());
         let strays: Vec<&str> = strays.filter(|id| !known(id)).collect();
         if strays.is_empty() { Ok(()) } else { bail!("containers that no pod has: {strays:?}") }
     })?;

@@ -100,7 +100,8 @@ fn start(cluster: &Cluster, runtime: &str, processes: &mut Processes) -> Result<
         output(cluster.host.command("kubectl").args(["--kubeconfig", &super_admin, "get", "--raw", "/readyz"])).map(|_| ())
     })?;
     // What kubeadm does once, with the super admin's rights.
-    let binding = ["create", "clusterrolebinding", "kubeadm:cluster-admins", "--clusterrole=cluster-admin", "--group=kubeadm:cluster-admins"];
+    let binding =
+        ["create", "clusterrolebinding", "kubeadm:cluster-admins", "--clusterrole=cluster-admin", "--group=kubeadm:cluster-admins"];
     output(cluster.host.command("kubectl").args(["--kubeconfig", &super_admin]).args(binding))?;
     let root = pki("ca.crt");
     processes.start(

@@ -23,7 +23,12 @@ pub const TESTS: &[Test] = &[
 const PROTOCOLS: &[(&str, &str)] = &[("websocket", "true"), ("spdy", "false")];
 
 fn logs(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&manifests::script("talker", "for n in 1 2 3 4 5; do echo line $n; done; echo bad >&2; sleep 2; echo late; exit 3", "OnFailure", ""))?;
+    cluster.apply(&manifests::script(
+        "talker",
+        "for n in 1 2 3 4 5; do echo line $n; done; echo bad >&2; sleep 2; echo late; exit 3",
+        "OnFailure",
+        "",
+    ))?;
     wait::until(Duration::from_secs(20), "the first lines", || {
         let text = cluster.kubectl(&["logs", "talker"])?;
         if text.starts_with("line 1\nline 2\n") && text.contains("bad") { Ok(()) } else { bail!("{text:?}") }
@@ -91,7 +96,12 @@ fn attach_and_run(cluster: &Cluster) -> Result<()> {
     )?;
     ensure!(text.contains("fed") && text.contains("done"), "{text:?}");
     ensure!(cluster.kubectl(&["get", "pods", "once", "--ignore-not-found", "-o", "name"])?.is_empty(), "--rm removes the pod");
-    cluster.apply(&manifests::script("echoer", "while read line; do echo got $line; done", "Never", "    stdin: true\n    stdinOnce: true"))?;
+    cluster.apply(&manifests::script(
+        "echoer",
+        "while read line; do echo got $line; done",
+        "Never",
+        "    stdin: true\n    stdinOnce: true",
+    ))?;
     cluster.wait_ready("echoer", 30)?;
     let text = cluster.kubectl_with(&["attach", "-i", "echoer"], "one\ntwo\n")?;
     ensure!(text.contains("got one") && text.contains("got two"), "{text:?}");

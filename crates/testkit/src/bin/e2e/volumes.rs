@@ -7,10 +7,7 @@ use testkit::{Cluster, wait};
 
 use crate::{Test, manifests};
 
-pub const TESTS: &[Test] = &[
-    ("volumes::kinds_and_updates", kinds_and_updates),
-    ("volumes::the_service_account_token_works", token_works),
-];
+pub const TESTS: &[Test] = &[("volumes::kinds_and_updates", kinds_and_updates), ("volumes::the_service_account_token_works", token_works)];
 
 const VOLUMES: &str = r#"
 apiVersion: v1
