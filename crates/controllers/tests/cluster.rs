@@ -33,14 +33,24 @@ impl Drop for Cluster {
 }
 
 async fn cluster() -> Cluster {
+    base::logging::init(0);
     let tasks = Tasks::new();
     let engine = store::Engine::in_memory(store::EngineOptions::default(), &tasks);
-    let server = apiserver::ApiServer::for_tests(apiserver::Options::default(), Arc::new(engine)).expect("a server");
+    let mut options = apiserver::Options::default();
+    options.auth.authorization_mode = vec!["Node".into(), "RBAC".into()];
+    let server = apiserver::ApiServer::new(options, Arc::new(engine)).expect("a server");
     server.start(&tasks).await.expect("it starts");
-    let client = client::in_process(server.service(), InProcessUser::new("system:kube-controller-manager", &["system:authenticated"]));
+    let service = server.service();
+    let client = client::in_process(service.clone(), InProcessUser::new("test", &["system:masters", "system:authenticated"]));
+    let root = client::in_process(service.clone(), InProcessUser::new("system:kube-controller-manager", &["system:authenticated"]));
+    // Every controller with just its own rights, so that a missing one shows.
+    let clients = Clients::per_controller(root, move |account| {
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+        client::in_process(service.clone(), InProcessUser::new(format!("system:serviceaccount:kube-system:{account}"), &groups))
+    });
     let flags = ["test", "--leader-elect=true", "--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16"];
     let options = Command::try_parse_from(flags).expect("flags").options;
-    let manager = ControllerManager::new(options, Clients::shared(client.clone()), "test", &mut Registry::default()).expect("options");
+    let manager = ControllerManager::new(options, clients, "test", &mut Registry::default()).expect("options");
     let running = manager.with_root_ca("CA".into()).run(tasks.clone());
     tasks.spawn("controller manager", async move {
         running.await;
@@ -222,7 +232,8 @@ async fn namespaces_get_their_objects_and_go() {
     wait_for("pods", async || pods.list(&ListParams::default()).await.expect("a list").items.len() == 3).await;
     namespaces.delete("team", &DeleteParams::default()).await.expect("deleted");
     wait_for("the namespace goes", async || namespaces.get_opt("team").await.expect("an answer").is_none()).await;
-    assert!(pods.list(&ListParams::default()).await.expect("a list").items.is_empty());
+    let left = pods.list(&ListParams::default()).await.expect("a list").items;
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use api::meta::v1::{ObjectMeta, OwnerReference};
 use api::selector::Selector;
+use client::{Api, Object};
 use serde_json::{Value, json};
 
 /// What to do with one candidate.
@@ -29,6 +30,16 @@ pub fn claim(owner: &ObjectMeta, selector: &Selector, object: &ObjectMeta) -> Cl
         None if !matches || owner.deletion_timestamp.is_some() || object.deletion_timestamp.is_some() => Claim::Ignore,
         None => Claim::Adopt,
     }
+}
+
+/// Asks the API whether the claimant may adopt now: a cache may be late to know that it is being deleted, and an orphan adopted then would go with it
+/// (`RecheckDeletionTimestamp`).
+pub async fn may_adopt<K>(owners: &Api<K>, owner: &K) -> Result<bool, kube::Error>
+where
+    K: Object<DynamicType = ()>,
+{
+    let latest = owners.get_opt(owner.meta().name.as_deref().unwrap_or_default()).await?;
+    Ok(latest.is_some_and(|latest| latest.meta().uid == owner.meta().uid && latest.meta().deletion_timestamp.is_none()))
 }
 
 /// A strategic patch that makes `owner` the controller of the object with this uid.

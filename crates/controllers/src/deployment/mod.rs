@@ -20,7 +20,7 @@ use self::plan::{Plan, Snapshot};
 use crate::common::owners::{self, Claim};
 use crate::common::{pods, template};
 use crate::context::Context;
-use crate::frame::{Controller, Next, Result, is_namespace_terminating, text};
+use crate::frame::{Controller, Error, Next, Result, is_namespace_terminating, text};
 use crate::replicaset::{BY_CONTROLLER, by_controller};
 use crate::written::{LOOK_AGAIN, Written};
 
@@ -69,7 +69,12 @@ impl DeploymentController {
                     claimed.push(set);
                     continue;
                 }
-                Claim::Adopt => owners::adoption_patch(&owner, uid),
+                Claim::Adopt => {
+                    if !owners::may_adopt(&Api::namespaced(self.client.clone(), &key.namespace), deployment).await? {
+                        return Err(Error::Retry("the deployment is being deleted and adopts nothing".into()));
+                    }
+                    owners::adoption_patch(&owner, uid)
+                }
                 Claim::Release => owners::release_patch(&owner.uid, uid),
             };
             let name = set.metadata.name.as_deref().unwrap_or_default();
@@ -94,14 +99,14 @@ impl DeploymentController {
 
     async fn apply(&self, key: &ObjectKey, deployment: &Deployment, mut plan: Plan) -> Result<Next> {
         let failed = self.write_sets(key, deployment, &mut plan).await;
+        let mut current = deployment.clone();
         if let Some(revision) = plan.revision.filter(|_| failed.is_ok()) {
-            let mut new = deployment.clone();
-            new.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
+            current.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
             let deployments = Api::<Deployment>::namespaced(self.client.clone(), &key.namespace);
-            let written = deployments.replace(&key.name, &PostParams::default(), &new).await?;
-            self.own.changed(key, &written);
+            current = deployments.replace(&key.name, &PostParams::default(), &current).await?;
+            self.own.changed(key, &current);
         }
-        self.write_status(key, deployment, &plan.status).await?;
+        self.write_status(key, current, plan.status).await?;
         failed?;
         Ok(plan.next_check.into())
     }
@@ -165,14 +170,13 @@ impl DeploymentController {
         Err(error.into())
     }
 
-    async fn write_status(&self, key: &ObjectKey, deployment: &Deployment, status: &DeploymentStatus) -> Result<()> {
-        if progress::is_current(deployment.status.as_ref().unwrap_or(&DeploymentStatus::default()), status) {
+    /// With the resource version: a status write carries the metadata too, and must not undo what others changed there.
+    async fn write_status(&self, key: &ObjectKey, deployment: Deployment, status: DeploymentStatus) -> Result<()> {
+        if progress::is_current(deployment.status.as_ref().unwrap_or(&DeploymentStatus::default()), &status) {
             return Ok(());
         }
         let deployments = Api::<Deployment>::namespaced(self.client.clone(), &key.namespace);
-        let mut new = Deployment { status: Some(status.clone()), ..deployment.clone() };
-        // The write of the annotation by this very plan may have moved the revision on; the status is computed from the sets and wins either way.
-        new.metadata.resource_version = None;
+        let new = Deployment { status: Some(status), ..deployment };
         match deployments.replace_status(&key.name, &PostParams::default(), &new).await {
             Ok(written) => {
                 self.own.changed(key, &written);

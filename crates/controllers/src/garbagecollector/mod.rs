@@ -187,6 +187,7 @@ impl GarbageCollector {
     async fn orphan(&self, uid: Uid) -> Result<()> {
         let Some(node) = self.monitors.node(uid) else { return Ok(()) };
         let Some(latest) = self.latest(uid, &node.kind, &node.namespace, &node.name).await? else { return Ok(()) };
+        tracing::debug!(kind = node.kind.kind, namespace = %node.namespace, name = %node.name, dependents = node.dependents.len(), "setting orphans free");
         for dependent in &node.dependents {
             let Some(child) = self.monitors.node(*dependent) else { continue };
             let Some(meta) = self.latest(*dependent, &child.kind, &child.namespace, &child.name).await? else { continue };

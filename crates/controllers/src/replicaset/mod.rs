@@ -79,6 +79,9 @@ impl ReplicaSetController {
     async fn apply(&self, key: &ObjectKey, set: &ReplicaSet, plan: &Plan) -> Result<()> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);
         let owner = client::owner_reference(set);
+        if !plan.adopt.is_empty() && !owners::may_adopt(&Api::namespaced(self.client.clone(), &key.namespace), set).await? {
+            return Err(Error::Retry("the replica set is being deleted and adopts nothing".into()));
+        }
         for (pod, adopt) in plan.adopt.iter().map(|pod| (pod, true)).chain(plan.release.iter().map(|pod| (pod, false))) {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             let patch = if adopt { owners::adoption_patch(&owner, uid) } else { owners::release_patch(&owner.uid, uid) };
