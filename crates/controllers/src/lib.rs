@@ -3,6 +3,7 @@
 
 mod clusterroleaggregation;
 mod common;
+mod connect;
 mod context;
 mod deployment;
 
@@ -19,12 +20,15 @@ mod options;
 mod podgc;
 mod replicaset;
 mod rootca;
+mod serve;
 mod serviceaccount;
 mod tainteviction;
 mod trim;
 mod written;
 
+pub use connect::connect;
 pub use context::{Clients, Context};
 pub use frame::{Controller, Error, Metrics, Next, Result};
-pub use manager::{ControllerManager, StartError, Stopped};
+pub use manager::{ControllerManager, StartError, Stopped, launch};
+pub use serve::{ServeError, Server};
 pub use options::{Options, parse_duration};

@@ -1,14 +1,17 @@
 //! The controller manager: which controllers run with which settings, and only while leading.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::Tasks;
 use client::leader::Ended;
 use client::{LeaderElector, LeaderOptions};
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 
 use crate::clusterroleaggregation::ClusterRoleAggregation;
+use crate::connect::connect;
 use crate::context::{Clients, Context};
 use crate::deployment::DeploymentController;
 use crate::endpoints::EndpointsController;
@@ -23,6 +26,7 @@ use crate::options::Options;
 use crate::podgc::PodGc;
 use crate::replicaset::ReplicaSetController;
 use crate::rootca::RootCaPublisher;
+use crate::serve::{ServeError, Server};
 use crate::serviceaccount::ServiceAccountController;
 use crate::tainteviction::TaintEviction;
 use crate::trim;
@@ -35,6 +39,10 @@ pub enum StartError {
     Ranges(#[from] RangeError),
     #[error("--allocate-node-cidrs needs --cluster-cidr")]
     NoClusterCidr,
+    #[error(transparent)]
+    Connect(#[from] client::ConnectError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 /// How the manager ended.
@@ -44,6 +52,24 @@ pub enum Stopped {
     Asked,
     /// Another one leads now: the process should exit and start anew.
     LostLeadership,
+}
+
+/// Runs the controller manager as a process of its own: connects as the flags say, serves health and metrics, and fails the tasks when the leadership is
+/// lost, so that the process ends and another one begins clean.
+pub async fn launch(options: Options, host: &str, tasks: &Tasks) -> Result<(), StartError> {
+    let clients = connect(&options).await?;
+    let mut registry = Registry::default();
+    let manager = ControllerManager::new(options.clone(), clients.clone(), host, &mut registry)?;
+    if options.secure_port != 0 {
+        let server = Server { registry: Arc::new(RwLock::new(registry)), client: clients.root.clone() };
+        server.start(SocketAddr::new(options.bind_address, options.secure_port), host, tasks).await?;
+    }
+    let group = tasks.clone();
+    tasks.spawn_critical("kube-controller-manager", async move {
+        let ended = manager.run(group).await;
+        tracing::info!(?ended, "the controllers ended");
+    });
+    Ok(())
 }
 
 pub struct ControllerManager {

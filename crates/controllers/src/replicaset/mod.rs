@@ -41,7 +41,9 @@ pub struct ReplicaSetController {
     pods: Informer<Pod>,
     client: Client,
     recorder: Recorder,
+    /// Writes to pods, and to the set's own status.
     written: Written,
+    own: Written,
 }
 
 impl ReplicaSetController {
@@ -56,6 +58,7 @@ impl ReplicaSetController {
             client: context.client(SERVICE_ACCOUNT),
             recorder: context.recorder(SERVICE_ACCOUNT),
             written: Written::default(),
+            own: Written::default(),
         }
     }
 
@@ -155,7 +158,10 @@ impl ReplicaSetController {
         let sets = Api::<ReplicaSet>::namespaced(self.client.clone(), &key.namespace);
         let new = ReplicaSet { status: Some(status), ..set.clone() };
         match sets.replace_status(&key.name, &PostParams::default(), &new).await {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                self.own.changed(&key, &written);
+                Ok(())
+            }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -196,9 +202,10 @@ impl Controller for ReplicaSetController {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
         let Some(set) = self.sets.get_key(key) else {
             self.written.forget(key);
+            self.own.forget(key);
             return Ok(Next::Done);
         };
-        if !self.written.seen(key, &self.pods) {
+        if !self.written.seen(key, &self.pods) || !self.own.seen(key, &self.sets) {
             return Ok(Next::After(LOOK_AGAIN));
         }
         let Some(selector) = set.spec.as_ref().and_then(|spec| Selector::from_label_selector(&spec.selector).ok()) else {
