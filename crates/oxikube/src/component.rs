@@ -141,17 +141,8 @@ fn rand_id() -> u64 {
 }
 
 async fn controller_manager(options: controllers::Options, tasks: &Tasks) -> Result<()> {
-    let client = connect(options.kubeconfig.as_deref(), "kube-controller-manager").await?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let mut registry = prometheus_client::registry::Registry::default();
-    let clients = controllers::Clients::shared(client);
-    let manager = controllers::ControllerManager::new(options, clients, &host, &mut registry)?;
-    let group = tasks.clone();
-    tasks.spawn_critical("kube-controller-manager", async move {
-        let ended = manager.run(group).await;
-        tracing::info!(?ended, "the controllers ended");
-    });
-    Ok(())
+    Ok(controllers::launch(options, &host, tasks).await?)
 }
 
 async fn scheduler(options: scheduler::Options, tasks: &Tasks) -> Result<()> {
