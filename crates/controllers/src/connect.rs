@@ -117,9 +117,10 @@ mod tests {
     #[tokio::test]
     async fn tokens_are_made_used_and_kept() {
         let account = config_map("replicaset-controller", 1).to_string();
-        let token = serde_json::json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": {"audiences": []},
+        let token =
+            serde_json::json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": {"audiences": []},
             "status": {"token": "secret", "expirationTimestamp": "2999-01-01T00:00:00Z"}})
-        .to_string();
+            .to_string();
         let script = Script::new([status(404, "NotFound").to_string(), account.replace("ConfigMap", "ServiceAccount"), token]);
         script.code(0, 404);
         let tokens = Tokens { accounts: script.client(), account: "replicaset-controller".into(), current: Mutex::new(None) };

@@ -46,7 +46,11 @@ impl Server {
     pub async fn start(self, address: SocketAddr, host: &str, tasks: &Tasks) -> Result<SocketAddr, ServeError> {
         let now = base::clock::now();
         let authority = pki::Authority::create(&format!("{host}-ca@{}", now.as_second()), now)?;
-        let leaf = pki::Leaf::server(format!("{host}@{}", now.as_second()), vec![host.to_owned(), "localhost".into()], vec![[127, 0, 0, 1].into()]);
+        let leaf = pki::Leaf::server(
+            format!("{host}@{}", now.as_second()),
+            vec![host.to_owned(), "localhost".into()],
+            vec![[127, 0, 0, 1].into()],
+        );
         let (certificate, key) = authority.issue(&leaf, now)?;
         let certified = pki::tls::certified_key(&certificate, &key.to_pem())?;
         let config = pki::tls::server_config(Arc::new(SingleCertAndKey::from(certified)), pki::tls::ClientAuth::None)?;
@@ -79,7 +83,10 @@ impl Server {
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let server = self.clone();
             async move {
-                let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
+                let token = request
+                    .headers()
+                    .get(header::AUTHORIZATION)
+                    .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
                 Ok::<_, Infallible>(server.answer(request.uri().path(), token).await)
             }
         });
@@ -118,7 +125,9 @@ impl Server {
         let Some(token) = token else { return Ok(false) };
         let review = TokenReview { spec: TokenReviewSpec { token, ..TokenReviewSpec::default() }, ..TokenReview::default() };
         let review = Api::<TokenReview>::all(self.client.clone()).create(&PostParams::default(), &review).await?;
-        let Some(user) = review.status.filter(|status| status.authenticated == Some(true)).and_then(|status| status.user) else { return Ok(false) };
+        let Some(user) = review.status.filter(|status| status.authenticated == Some(true)).and_then(|status| status.user) else {
+            return Ok(false);
+        };
         let attributes = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".into()) };
         let spec = SubjectAccessReviewSpec {
             user: user.username,
@@ -153,7 +162,8 @@ mod tests {
         let access = |ok: bool| json!({"spec": {}, "status": {"allowed": ok}}).to_string();
         let script = Script::new([review(false), review(true), access(false), review(true), access(true)]);
         let server = Server { registry: Arc::default(), client: script.client() };
-        let mut codes = vec![server.answer("/healthz", None).await.status().as_u16(), server.answer("/metrics", None).await.status().as_u16()];
+        let mut codes =
+            vec![server.answer("/healthz", None).await.status().as_u16(), server.answer("/metrics", None).await.status().as_u16()];
         for _ in 0..3 {
             codes.push(server.answer("/metrics", Some("token".into())).await.status().as_u16());
         }
