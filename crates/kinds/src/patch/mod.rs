@@ -4,12 +4,19 @@
 mod strategic;
 
 use api::status::{Reason, StatusError};
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 pub use strategic::strategic_merge;
 
 /// A JSON patch has at most so many operations, as upstream.
 const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// As deep as a JSON parser goes.
+const MAX_DEPTH: usize = 128;
+
+/// The `copy` operations of one JSON patch may add so much, ten request bodies, as upstream: each may double the object.
+const MAX_COPIED_BYTES: usize = 30 * 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
@@ -42,8 +49,54 @@ pub fn json_patch(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
         return Err(PatchError::TooLarge(patch.0.len()));
     }
     let mut document = current.clone();
-    json_patch::patch(&mut document, &patch.0).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    let mut copied = 0;
+    for operation in &patch.0 {
+        match operation {
+            // Upstream's library holds what is not there equal to null.
+            PatchOperation::Test(test) if test.value.is_null() && document.pointer(test.path.as_str()).is_none() => continue,
+            PatchOperation::Add(add) => check_depth(add.path.as_str(), Some(&add.value))?,
+            PatchOperation::Replace(replace) => check_depth(replace.path.as_str(), Some(&replace.value))?,
+            PatchOperation::Move(moved) => check_depth(moved.path.as_str(), document.pointer(moved.from.as_str()))?,
+            PatchOperation::Copy(copy) => {
+                let value = document.pointer(copy.from.as_str());
+                check_depth(copy.path.as_str(), value)?;
+                copied += value.map_or(0, |value| value.to_string().len());
+                check_copied(copied)?;
+            }
+            _ => {}
+        }
+        json_patch::patch(&mut document, std::slice::from_ref(operation)).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    }
     Ok(document)
+}
+
+fn check_copied(bytes: usize) -> Result<(), PatchError> {
+    if bytes <= MAX_COPIED_BYTES {
+        return Ok(());
+    }
+    Err(PatchError::Unprocessable(format!(
+        "Unable to complete the copy, the accumulated size increase of copy is {bytes}, exceeding the limit {MAX_COPIED_BYTES}"
+    )))
+}
+
+/// A patch may put values into each other until no stack holds them: what a parser would refuse is refused here as well.
+fn check_depth(path: &str, value: Option<&Value>) -> Result<(), PatchError> {
+    let mut levels = path.matches('/').count();
+    let mut level: Vec<&Value> = value.into_iter().collect();
+    while !level.is_empty() && levels <= MAX_DEPTH {
+        levels += 1;
+        level = level
+            .iter()
+            .flat_map(|value| -> Box<dyn Iterator<Item = &Value>> {
+                match value {
+                    Value::Array(list) => Box::new(list.iter()),
+                    Value::Object(map) => Box::new(map.values()),
+                    _ => Box::new(std::iter::empty()),
+                }
+            })
+            .collect();
+    }
+    if levels <= MAX_DEPTH { Ok(()) } else { Err(PatchError::Unprocessable("the patched object nests too deeply".into())) }
 }
 
 /// Applies a merge patch of RFC 7386.
@@ -107,6 +160,12 @@ mod tests {
         assert!(matches!(check(pod.clone(), json!([{"op": "test", "path": "/spec/x", "value": "a"}])), Err(PatchError::Unprocessable(_))));
         assert!(matches!(check(pod.clone(), json!([{"op": "remove", "path": "/none"}])), Err(PatchError::Unprocessable(_))));
         assert!(matches!(check(pod.clone(), json!({"op": "remove"})), Err(PatchError::BadRequest(_))));
+        assert_eq!(check(pod.clone(), json!([{"op": "test", "path": "/metadata", "value": null}])), Ok(pod.clone()));
+        let doubling = vec![json!({"op": "copy", "from": "/spec", "path": "/spec/containers/0/x"}); 100];
+        let error = check(json!({"spec": {"containers": [{"x": "a".repeat(1 << 20)}]}}), Value::Array(doubling)).unwrap_err();
+        assert!(error.to_string().starts_with("Unable to complete the copy"), "{error}");
+        let nesting = vec![json!({"op": "copy", "from": "/spec", "path": "/spec/x"}); 500];
+        assert_eq!(check(pod.clone(), Value::Array(nesting)), Err(PatchError::Unprocessable("the patched object nests too deeply".into())));
         let many = vec![json!({"op": "remove", "path": "/none"}); MAX_JSON_PATCH_OPERATIONS + 1];
         assert_eq!(check(pod, Value::Array(many)), Err(PatchError::TooLarge(MAX_JSON_PATCH_OPERATIONS + 1)));
     }
