@@ -1,4 +1,5 @@
 //! Who may do what, over the in-process service: tokens, roles, nodes, escalation, admission.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
@@ -212,6 +213,34 @@ async fn aggregated_roles_follow_their_parts() {
     while nodes.list(&ListParams::default()).await.is_err() {
         tokio::task::yield_now().await;
     }
+    // And the role shows it.
+    while roles.get("whole").await.unwrap().rules.unwrap_or_default().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_start_writes_no_defaults() {
+    let tasks = base::Tasks::new();
+    let engine: Arc<dyn store::Kv> = Arc::new(Engine::in_memory(EngineOptions::default(), &tasks));
+    let mut versions = Vec::new();
+    for _ in 0..2 {
+        let mut options = Options::default();
+        options.auth.authorization_mode = vec!["RBAC".into()];
+        let server = ApiServer::new(options, engine.clone()).unwrap();
+        server.start(&tasks).await.unwrap();
+        let root = client::in_process(server.service(), InProcessUser::new("root", &["system:masters"]));
+        let roles = Api::<ClusterRole>::all(root.clone()).list(&ListParams::default()).await.unwrap();
+        let bindings = Api::<ClusterRoleBinding>::all(root.clone()).list(&ListParams::default()).await.unwrap();
+        let local = Api::<Role>::all(root.clone()).list(&ListParams::default()).await.unwrap();
+        let of = |meta: &api::meta::v1::ObjectMeta| (meta.name.clone(), meta.resource_version.clone());
+        let roles = roles.items.iter().map(|o| of(&o.metadata));
+        let bindings = bindings.items.iter().map(|o| of(&o.metadata));
+        versions.push(roles.chain(bindings).chain(local.items.iter().map(|o| of(&o.metadata))).collect::<Vec<_>>());
+    }
+    assert!(versions[0].len() > 100);
+    assert_eq!(versions[0], versions[1]);
+    tasks.stop();
 }
 
 #[tokio::test]

@@ -16,8 +16,11 @@ const CACHE_SIZE: usize = 4096;
 /// Certificates that were verified, by the leaf's DER: a connection shows the same one with each request.
 pub struct Certificates {
     roots: ClientRoots,
-    known: Mutex<HashMap<Box<[u8]>, (jiff::Timestamp, Arc<UserInfo>)>>,
+    known: Mutex<HashMap<Box<[u8]>, Verified>>,
 }
+
+/// Until when, and who.
+type Verified = (jiff::Timestamp, Arc<UserInfo>);
 
 impl Certificates {
     pub fn new(ca_file: &Path) -> Result<Self, AuthError> {

@@ -31,6 +31,8 @@ use token_file::TokenFile;
 const TOKEN_CACHE_MS: i64 = 10_000;
 const TOKEN_CACHE_SIZE: usize = 4096;
 
+type NameAndGroups = (String, Vec<String>);
+
 /// Everything that makes users of requests.
 pub struct Chain {
     front_proxy: Option<FrontProxy>,
@@ -38,7 +40,7 @@ pub struct Chain {
     tokens: Arc<Tokens>,
     anonymous: Option<Arc<UserInfo>>,
     authorizer: Arc<dyn Authorizer>,
-    in_process: Mutex<HashMap<(String, Vec<String>), Arc<UserInfo>>>,
+    in_process: Mutex<HashMap<NameAndGroups, Arc<UserInfo>>>,
 }
 
 impl Chain {
