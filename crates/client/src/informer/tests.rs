@@ -1,3 +1,5 @@
+//! Informers against a scripted server.
+
 use api::core::v1::ConfigMap;
 use base::Tasks;
 use serde_json::json;

@@ -21,7 +21,7 @@ use crate::common::owners::{self, Claim};
 use crate::common::{pods, template};
 use crate::context::Context;
 use crate::frame::{Controller, Error, Next, Result, is_namespace_terminating, text};
-use crate::replicaset::{BY_CONTROLLER, by_controller};
+use crate::replicaset::{BY_CONTROLLER, by_controller, orphans};
 use crate::written::{LOOK_AGAIN, Written};
 
 const SERVICE_ACCOUNT: &str = "deployment-controller";
@@ -41,9 +41,11 @@ impl DeploymentController {
     pub fn new(context: &Context) -> Self {
         let pods = context.informer::<Pod>();
         pods.index(BY_CONTROLLER, by_controller);
+        let sets = context.informer::<ReplicaSet>();
+        sets.index(BY_CONTROLLER, by_controller);
         Self {
             deployments: context.informer(),
-            sets: context.informer(),
+            sets,
             pods,
             client: context.client(SERVICE_ACCOUNT),
             recorder: context.recorder(SERVICE_ACCOUNT),
@@ -61,7 +63,9 @@ impl DeploymentController {
         let api = self.sets_api(key);
         let owner = client::owner_reference(deployment);
         let mut claimed = Vec::new();
-        for set in self.sets.list_in(&key.namespace) {
+        let mut candidates = self.sets.by_index(BY_CONTROLLER, &owner.uid);
+        candidates.extend(self.sets.by_index(BY_CONTROLLER, &orphans(&key.namespace)));
+        for set in candidates {
             let uid = set.metadata.uid.as_deref().unwrap_or_default();
             let patch = match owners::claim(&deployment.metadata, selector, &set.metadata) {
                 Claim::Ignore => continue,

@@ -1,3 +1,5 @@
+//! Whole rollouts of a simulated Deployment, step by step, within their bounds.
+
 use std::collections::{BTreeMap, HashSet};
 
 use api::IntOrString;

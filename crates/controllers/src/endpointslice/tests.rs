@@ -1,3 +1,5 @@
+//! Which slices a Service gets, and how few writes lead there.
+
 use serde_json::{Value, json};
 
 use super::plan::{Plan, plan};

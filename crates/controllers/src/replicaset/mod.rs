@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use api::core::v1::Pod;
 use api::selector::Selector;
-use client::{Api, Client, EventType, Informer, ObjectKey, Recorder, WorkQueue};
+use client::{Api, Client, EventType, Informer, ObjectKey, Recorder, Resource, WorkQueue};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
 use self::plan::{Plan, Snapshot};
@@ -20,19 +20,19 @@ use crate::written::{LOOK_AGAIN, Written};
 
 const SERVICE_ACCOUNT: &str = "replicaset-controller";
 
-/// Index of pods by the uid of their controller; orphans are under `ORPHANS` and their namespace.
+/// Index of objects by the uid of their controller; orphans are under `orphans` of their namespace.
 pub const BY_CONTROLLER: &str = "controller";
 
-/// The entry of pods without a controller in a namespace.
+/// The entry of objects without a controller in a namespace.
 pub fn orphans(namespace: &str) -> String {
     format!("/{namespace}")
 }
 
 /// The values of `BY_CONTROLLER`.
-pub fn by_controller(pod: &Pod) -> Vec<String> {
-    match client::controller_of(&pod.metadata) {
+pub fn by_controller<K: Resource>(object: &K) -> Vec<String> {
+    match client::controller_of(object.meta()) {
         Some(owner) => vec![owner.uid.clone()],
-        None => vec![orphans(pod.metadata.namespace.as_deref().unwrap_or_default())],
+        None => vec![orphans(object.meta().namespace.as_deref().unwrap_or_default())],
     }
 }
 
@@ -51,7 +51,7 @@ impl ReplicaSetController {
         let pods = context.informer::<Pod>();
         pods.index(BY_CONTROLLER, by_controller);
         let sets = context.informer::<ReplicaSet>();
-        sets.index(BY_CONTROLLER, |set| client::controller_of(&set.metadata).map(|owner| owner.uid.clone()).into_iter().collect());
+        sets.index(BY_CONTROLLER, by_controller);
         Self {
             sets,
             pods,

@@ -1,3 +1,5 @@
+//! Plans and statuses of a ReplicaSet.
+
 use std::collections::BTreeMap;
 
 use api::apps::v1::{ReplicaSetCondition, ReplicaSetSpec};
