@@ -148,10 +148,6 @@ impl ApiServer {
             tracing::warn!(%error, "the kubernetes service cannot be made yet");
         }
         core.health.bootstrapped.store(true, Ordering::Release);
-        if let Some(rbac) = core.auth.rbac.clone() {
-            let aggregating = client.clone();
-            tasks.spawn_restarting("clusterrole-aggregation", move || crate::auth::rbac::aggregate(rbac.clone(), aggregating.clone()));
-        }
         let (reconciled, options) = (client, core.options.clone());
         tasks.spawn_restarting("apiserver-kubernetes-service", move || {
             crate::effects::bootstrap::keep_kubernetes_service(reconciled.clone(), options.clone(), port)

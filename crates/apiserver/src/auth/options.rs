@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub struct AuthOptions {
     /// Client certificates signed by one of these authorities are trusted: CN is the user, O the groups.
     #[arg(long)]
@@ -46,4 +46,48 @@ pub struct AuthOptions {
     pub requestheader_group_headers: Vec<String>,
     #[arg(long, value_delimiter = ',')]
     pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+/// What the flags are when none is given.
+impl Default for AuthOptions {
+    fn default() -> Self {
+        Self {
+            client_ca_file: None,
+            service_account_key_file: Vec::new(),
+            service_account_signing_key_file: None,
+            service_account_issuer: Vec::new(),
+            service_account_jwks_uri: None,
+            api_audiences: Vec::new(),
+            service_account_max_token_expiration: None,
+            service_account_extend_token_expiration: true,
+            authorization_mode: Vec::new(),
+            anonymous_auth: true,
+            token_auth_file: None,
+            enable_bootstrap_token_auth: false,
+            requestheader_client_ca_file: None,
+            requestheader_allowed_names: Vec::new(),
+            requestheader_username_headers: Vec::new(),
+            requestheader_group_headers: Vec::new(),
+            requestheader_extra_headers_prefix: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        auth: AuthOptions,
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_flags() {
+        let parsed = Line::parse_from(["kube-apiserver"]).auth;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", AuthOptions::default()));
+    }
 }

@@ -1,6 +1,5 @@
 //! Authorization by roles and bindings (rbac.authorization.k8s.io): rules, their index over the cache, the default roles, the escalation check.
 
-mod aggregate;
 mod bootstrap;
 pub mod controllers;
 pub mod defaults;
@@ -17,7 +16,6 @@ use api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 
-pub use aggregate::aggregate;
 pub use bootstrap::bootstrap;
 pub use escalation::Escalation;
 pub use index::{Index, aggregated};
