@@ -84,7 +84,10 @@ impl Pods {
                         shared.wake();
                     }
                 }
-                Change::Ended(uid) => drop(self.workers.0.lock().remove(&uid)),
+                Change::Ended(uid) => {
+                    self.workers.0.lock().remove(&uid);
+                    self.context.pleg.forget(&uid);
+                }
                 Change::Manifests(list) => self.on_manifests(list).await,
                 Change::Tick => self.find_orphans(),
             }
@@ -114,11 +117,11 @@ impl Pods {
             return;
         }
         let shared = Shared::new(pod.clone(), false);
-        if self.is_new(&pod) {
-            if let Err(verdict) = self.admit(&pod) {
-                self.context.event(&pod, None, client::EventType::Warning, &verdict.reason, verdict.message.clone());
-                shared.stop_with(verdict, None);
-            }
+        if self.is_new(&pod)
+            && let Err(verdict) = self.admit(&pod)
+        {
+            self.context.event(&pod, None, client::EventType::Warning, &verdict.reason, verdict.message.clone());
+            shared.stop_with(verdict, None);
         }
         self.spawn(shared);
     }

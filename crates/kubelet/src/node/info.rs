@@ -72,10 +72,10 @@ fn local_address(trie: &str) -> Option<IpAddr> {
     for line in trie.lines() {
         if let Some(text) = line.trim().strip_prefix("|-- ") {
             last = text.parse::<IpAddr>().ok();
-        } else if line.contains("/32 host LOCAL") {
-            if let Some(ip) = last.filter(|ip| !ip.is_loopback()) {
-                return Some(ip);
-            }
+        } else if line.contains("/32 host LOCAL")
+            && let Some(ip) = last.filter(|ip| !ip.is_loopback())
+        {
+            return Some(ip);
         }
     }
     None

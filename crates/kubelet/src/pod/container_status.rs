@@ -67,7 +67,7 @@ impl Input<'_> {
     fn one(&self, container: &Container, old: Option<&ContainerStatus>, waiting: &str, slot: Slot) -> ContainerStatus {
         let record = self.runtime.container(&container.name);
         let mut status = match record {
-            Some(record) => self.from_record(container, record),
+            Some(record) => self.of_record(container, record),
             None => self.without_record(container, old, waiting),
         };
         if let Some((reason, message)) = self.reason_for(container, record) {
@@ -96,7 +96,7 @@ impl Input<'_> {
         self.reasons.get(&container.name).map(|(reason, message)| (reason.as_str(), message.as_str()))
     }
 
-    fn from_record(&self, container: &Container, record: &ContainerRecord) -> ContainerStatus {
+    fn of_record(&self, container: &Container, record: &ContainerRecord) -> ContainerStatus {
         let state = match record.state {
             State::Running => ContainerState {
                 running: Some(ContainerStateRunning { started_at: from_nanos(record.started_ns) }),

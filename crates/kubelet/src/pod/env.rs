@@ -108,15 +108,15 @@ impl Maker<'_> {
     async fn all_of(&mut self, source: &EnvFromSource) -> Result<(), String> {
         let prefix = source.prefix.clone().unwrap_or_default();
         let mut found = Vec::new();
-        if let Some(reference) = &source.config_map_ref {
-            if let Some(map) = self.config_map(&reference.name, reference.optional.unwrap_or(false)).await? {
-                found.extend(map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
-            }
+        if let Some(reference) = &source.config_map_ref
+            && let Some(map) = self.config_map(&reference.name, reference.optional.unwrap_or(false)).await?
+        {
+            found.extend(map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
         }
-        if let Some(reference) = &source.secret_ref {
-            if let Some(secret) = self.secret(&reference.name, reference.optional.unwrap_or(false)).await? {
-                found.extend(secret.data.iter().flatten().map(|(key, value)| (key.clone(), lossy(&value.0))));
-            }
+        if let Some(reference) = &source.secret_ref
+            && let Some(secret) = self.secret(&reference.name, reference.optional.unwrap_or(false)).await?
+        {
+            found.extend(secret.data.iter().flatten().map(|(key, value)| (key.clone(), lossy(&value.0))));
         }
         for (key, value) in found {
             let name = format!("{prefix}{key}");

@@ -15,12 +15,18 @@ const MINIMUM_GRACE: i64 = 2;
 
 /// The pod's grace period in seconds: what its deletion said, else its spec.
 pub fn pod_grace(pod: &Pod) -> i64 {
-    if pod.metadata.deletion_timestamp.is_some() {
-        if let Some(seconds) = pod.metadata.deletion_grace_period_seconds {
-            return seconds;
-        }
+    if pod.metadata.deletion_timestamp.is_some()
+        && let Some(seconds) = pod.metadata.deletion_grace_period_seconds
+    {
+        return seconds;
     }
     spec(pod).termination_grace_period_seconds.unwrap_or(30)
+}
+
+/// The grace period that the containers of a pod without a spec were started with.
+pub fn recorded_grace(runtime: &RuntimePod) -> i64 {
+    let recorded = |record: &ContainerRecord| record.annotations.get(labels::GRACE_PERIOD)?.parse().ok();
+    runtime.containers.iter().filter_map(recorded).max().unwrap_or(30)
 }
 
 /// Stops one container. `message` empty: upstream's plain text.

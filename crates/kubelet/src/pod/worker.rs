@@ -191,9 +191,11 @@ impl Worker {
         let mut urgent = self.shared.urgent.subscribe();
         loop {
             urgent.borrow_and_update();
+            // Once nothing runs there is nothing left to hurry: removals go through.
+            let hurried = !matches!(self.phase, Phase::Terminated);
             let next = tokio::select! {
                 next = self.step() => next,
-                _ = urgent.changed() => continue,
+                _ = urgent.changed(), if hurried => continue,
             };
             match next {
                 Next::Again => {}
@@ -322,6 +324,7 @@ impl Worker {
         }
         let grace = match &desired.verdict {
             Some((_, Some(grace))) => *grace,
+            _ if pod.spec.is_none() => kill::recorded_grace(&runtime),
             _ => kill::pod_grace(pod),
         };
         if let Err(cause) = kill::pod(&self.context, pod, &runtime, grace).await {
@@ -352,15 +355,11 @@ impl Worker {
         self.context.tokens.forget(uid(pod));
         crate::cgroups::remove_pod(&self.context.settings, pod);
         let deleted = pod.metadata.deletion_timestamp.is_some();
-        if !desired.removed {
-            if let Err(error) = self.finish_in_api(pod, deleted).await {
-                tracing::warn!(
-                    pod = described(pod),
-                    error = crate::objects::api_text(&error),
-                    "the pod's end cannot be written, trying again"
-                );
-                return Next::Wait(SHORT_RETRY);
-            }
+        if !desired.removed
+            && let Err(error) = self.finish_in_api(pod, deleted).await
+        {
+            tracing::warn!(pod = described(pod), error = crate::objects::api_text(&error), "the pod's end cannot be written, trying again");
+            return Next::Wait(SHORT_RETRY);
         }
         if !desired.removed && !deleted {
             self.phase = Phase::Finished;

@@ -51,6 +51,11 @@ impl Pleg {
         self.seen.lock().clone()
     }
 
+    /// The pod was removed from the runtime; the next list will say the same.
+    pub fn forget(&self, uid: &str) {
+        self.seen.lock().remove(uid);
+    }
+
     /// `Err` says why the runtime's state is not trusted.
     pub fn healthy(&self) -> Result<(), String> {
         let age = self.relisted.lock().map_or(UNHEALTHY_AFTER, |at| at.elapsed());

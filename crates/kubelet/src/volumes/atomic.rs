@@ -17,11 +17,11 @@ pub fn write(folder: &Path, payload: &Payload) -> io::Result<bool> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid path in volume: {path:?}")));
     }
     let old = std::fs::read_link(folder.join(DATA)).ok();
-    if let Some(old) = &old {
-        if holds(&folder.join(old), payload)? {
-            make_links(folder, payload)?;
-            return Ok(false);
-        }
+    if let Some(old) = &old
+        && holds(&folder.join(old), payload)?
+    {
+        make_links(folder, payload)?;
+        return Ok(false);
     }
     let version = new_version(folder)?;
     for (path, file) in payload {

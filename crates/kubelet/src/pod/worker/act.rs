@@ -152,15 +152,14 @@ impl Worker {
         let Some((container, field)) = container_at(pod, slot) else { return Ok(()) };
         let last = place.runtime.containers.iter().find(|record| record.name == container.name && record.state == State::Exited);
         let key = format!("{}_{}_{}", uid(pod), container.name, container.image.as_deref().unwrap_or_default());
-        if let Some(last) = last {
-            if let Some((delay, left)) = self.backoff.wait(&key, ended_ms(last), base::clock::unix_ms()) {
-                let note = format!("Back-off restarting failed container {} in pod {}", container.name, described(pod));
-                self.context.event(pod, Some(&field), EventType::Warning, "BackOff", note);
-                let message =
-                    format!("back-off {} restarting failed container={} pod={}", go_seconds(delay), container.name, described(pod));
-                self.reasons.insert(container.name, ("CrashLoopBackOff".into(), message));
-                return Err(left + Duration::from_millis(10));
-            }
+        if let Some(last) = last
+            && let Some((delay, left)) = self.backoff.wait(&key, ended_ms(last), base::clock::unix_ms())
+        {
+            let note = format!("Back-off restarting failed container {} in pod {}", container.name, described(pod));
+            self.context.event(pod, Some(&field), EventType::Warning, "BackOff", note);
+            let message = format!("back-off {} restarting failed container={} pod={}", go_seconds(delay), container.name, described(pod));
+            self.reasons.insert(container.name, ("CrashLoopBackOff".into(), message));
+            return Err(left + Duration::from_millis(10));
         }
         match start::container(&self.context, pod, slot, place).await {
             Ok(()) => {
