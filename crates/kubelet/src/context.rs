@@ -1,12 +1,12 @@
 //! What every part of the kubelet shares. Holds no logic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::Quantity;
 use api::core::v1::{Node, ObjectReference, Pod, Service};
 use client::{Client, EventType, Informer, Recorder};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::eviction::Pressure;
 use crate::objects::Objects;
@@ -42,6 +42,8 @@ pub struct Context {
     pub recorder: Recorder,
     pub machine: RwLock<Machine>,
     pub pressure: RwLock<Pressure>,
+    /// Probe attempts by their labels in `/metrics/probes`.
+    pub probe_totals: Mutex<HashMap<String, u64>>,
     pub tasks: base::Tasks,
 }
 

@@ -17,6 +17,7 @@ use crate::pod::resources::{millis, units};
 use crate::pods::{Pods, Workers};
 use crate::runtime::pleg::Pleg;
 use crate::runtime::{Cri, CriError};
+use crate::server::{Listeners, Server};
 use crate::source::file;
 use crate::status_manager::StatusManager;
 use crate::volumes::tokens::Tokens;
@@ -32,6 +33,10 @@ pub enum KubeletError {
     NotRoot,
     #[error("running with swap on is not supported, please disable swap or set --fail-swap-on flag to false")]
     Swap,
+    #[error("{0}")]
+    Listen(std::io::Error),
+    #[error("the server cannot be set up: {0}")]
+    Server(String),
     #[error("cgroups cannot be set up below {root}: {cause}; is /sys/fs/cgroup mounted and writable?")]
     Cgroups { root: String, cause: std::io::Error },
 }
@@ -40,12 +45,14 @@ pub struct Kubelet {
     context: Arc<Context>,
     workers: Workers,
     ready: watch::Sender<bool>,
+    server: Server,
+    listeners: Listeners,
 }
 
 impl Kubelet {
     /// Checks the machine and connects to the runtime; nothing of a pod is touched before `run`.
     pub async fn new(options: Options, client: Client, tasks: base::Tasks) -> Result<Self, KubeletError> {
-        let settings = options.resolve()?;
+        let mut settings = options.resolve()?;
         if !rustix::process::geteuid().is_root() {
             return Err(KubeletError::NotRoot);
         }
@@ -57,8 +64,13 @@ impl Kubelet {
         let allocatable = (millis(machine.allocatable.get("cpu")), units(machine.allocatable.get("memory")));
         crate::cgroups::set_up(&settings, allocatable)
             .map_err(|cause| KubeletError::Cgroups { root: crate::cgroups::node_root(&settings), cause })?;
+        let listeners = Listeners::bind(&settings).await.map_err(KubeletError::Listen)?;
+        // Port 0 is any free one, which the node then shows.
+        settings.port = listeners.main.local_addr().map_err(KubeletError::Listen)?.port();
         let context = Self::context(settings, client, cri, machine, tasks);
-        Ok(Self { context, workers: Workers::default(), ready: watch::Sender::new(false) })
+        let workers = Workers::default();
+        let server = Server::new(context.clone(), workers.clone()).map_err(KubeletError::Server)?;
+        Ok(Self { context, workers, ready: watch::Sender::new(false), server, listeners })
     }
 
     fn context(settings: Settings, client: Client, cri: Cri, machine: crate::context::Machine, tasks: base::Tasks) -> Arc<Context> {
@@ -77,6 +89,7 @@ impl Kubelet {
             recorder: Recorder::new(client.clone(), "kubelet", name),
             machine: RwLock::new(machine),
             pressure: RwLock::default(),
+            probe_totals: parking_lot::Mutex::default(),
             settings,
             client,
             cri,
@@ -106,29 +119,29 @@ impl Kubelet {
         tasks.spawn_restarting("node-status", move || report::Reporter::new(reporter.0.clone(), reporter.1.clone()).run());
         let leased = context.clone();
         tasks.spawn_restarting("node-lease", move || lease::run(leased.clone()));
-        self.start_pods().await;
+        self.server.start(self.listeners);
+        start_pods(&context, self.workers).await;
         tasks.stopping().await;
     }
+}
 
-    async fn start_pods(&self) {
-        let context = &self.context;
-        // Without this first list every running pod would look like a new one.
-        while let Err(error) = context.pleg.prime().await {
-            tracing::warn!(%error, "the runtime's pods cannot be listed, trying again");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        let (changed, runtime) = mpsc::channel(1024);
-        context.tasks.spawn_critical("pleg", context.pleg.clone().run(changed));
-        let (send, manifests) = mpsc::channel(4);
-        match context.settings.static_pod_path.clone() {
-            Some(path) => {
-                let settings = &context.settings;
-                let watching = file::watch(path, settings.node_name.clone(), settings.file_check_frequency, send);
-                context.tasks.spawn_critical("static-pods", watching);
-            }
-            None => drop(send),
-        }
-        let pods = Pods::new(context.clone(), self.workers.clone());
-        context.tasks.spawn_critical("pods", pods.run(runtime, manifests));
+async fn start_pods(context: &Arc<Context>, workers: Workers) {
+    // Without this first list every running pod would look like a new one.
+    while let Err(error) = context.pleg.prime().await {
+        tracing::warn!(%error, "the runtime's pods cannot be listed, trying again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    let (changed, runtime) = mpsc::channel(1024);
+    context.tasks.spawn_critical("pleg", context.pleg.clone().run(changed));
+    let (send, manifests) = mpsc::channel(4);
+    match context.settings.static_pod_path.clone() {
+        Some(path) => {
+            let settings = &context.settings;
+            let watching = file::watch(path, settings.node_name.clone(), settings.file_check_frequency, send);
+            context.tasks.spawn_critical("static-pods", watching);
+        }
+        None => drop(send),
+    }
+    let pods = Pods::new(context.clone(), workers);
+    context.tasks.spawn_critical("pods", pods.run(runtime, manifests));
 }

@@ -371,6 +371,8 @@ impl Worker {
         }
         remove_dirs(&self.context, pod);
         self.context.statuses.forget(uid(pod));
+        let of_pod = format!("pod_uid=\"{}\"", uid(pod));
+        self.context.probe_totals.lock().retain(|labels, _| !labels.contains(&of_pod));
         Next::Done
     }
 

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::pod::hooks::resolve_port;
 use crate::pod::worker::Shared;
 use crate::probes::grpc;
+use crate::server::metrics::probe_labels;
 
 pub struct Job {
     pub context: Arc<Context>,
@@ -170,6 +171,13 @@ async fn tcp_probe(host: &str, port: u16, timeout: Duration) -> Outcome {
 }
 
 fn report(job: &Job, outcome: &Outcome) {
+    let result = match outcome {
+        Outcome::Success => "successful",
+        Outcome::Failure(_) => "failed",
+        Outcome::Errored(_) => "unknown",
+    };
+    let labels = probe_labels(job.kind.word(), result, &job.pod, &job.container.name);
+    *job.context.probe_totals.lock().entry(labels).or_default() += 1;
     let note = match outcome {
         Outcome::Success => return,
         Outcome::Failure(text) => format!("{} probe failed: {text}", job.kind.word()),
