@@ -13,9 +13,16 @@ pub fn from_stored(resource: &Resource, value: Value) -> Value {
     if resource.is_converted() { resource.row.from_stored(value) } else { value }
 }
 
-/// An object of the resource in the version that is stored.
-pub fn to_stored(resource: &Resource, value: Value) -> Value {
-    if resource.is_converted() { resource.row.to_stored(value) } else { value }
+/// An object of the resource in the version that is stored. Checked: what the other version could not read must never be stored.
+pub fn to_stored(resource: &Resource, value: Value) -> Result<Value, StatusError> {
+    let Some(collection) = resource.collection.as_ref().filter(|_| resource.is_converted()) else { return Ok(value) };
+    let stored = resource.row.to_stored(value);
+    let owner = collection.row.info();
+    if stored["apiVersion"] != owner.api_version() || stored["kind"] != owner.kind {
+        return Err(StatusError::internal(format!("{} cannot be converted to {}", resource.api_version, owner.api_version())));
+    }
+    collection.row.from_value(stored.clone()).map_err(StatusError::internal)?;
+    Ok(stored)
 }
 
 /// The typed object, in the resource's version, with its resourceVersion.

@@ -72,7 +72,7 @@ pub fn finish(call: &Call, object: &dyn Object, old: Option<&Value>, ownership: 
 
 /// The bytes that are stored for a value of the resource's version.
 pub fn encode(call: &Call, value: Value) -> Result<Bytes, StatusError> {
-    let stored = convert::to_stored(&call.resource, value);
+    let stored = convert::to_stored(&call.resource, value)?;
     serde_json::to_vec(&stored).map(Bytes::from).map_err(StatusError::internal)
 }
 
