@@ -48,7 +48,8 @@ async fn main() -> Result<(), Failure> {
                 number += 1;
                 let request = Request::builder().uri(&path).header("host", "x");
                 let request = if creates {
-                    let body = format!(r#"{{"metadata":{{"name":"load-{run}-{worker}-{number}"}},"data":{{"key":"{}"}}}}"#, "v".repeat(200));
+                    let body =
+                        format!(r#"{{"metadata":{{"name":"load-{run}-{worker}-{number}"}},"data":{{"key":"{}"}}}}"#, "v".repeat(200));
                     request.method("POST").header("content-type", "application/json").body(Full::from(body))?
                 } else {
                     request.body(Full::<Bytes>::default())?

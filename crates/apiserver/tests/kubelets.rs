@@ -90,10 +90,13 @@ async fn setup() -> Setup {
     let server = ApiServer::for_tests(options, Arc::new(engine)).unwrap();
     let address = server.serve(&tasks).await.unwrap();
     let setup = Setup { address, ca: authority.certificate_pem.clone(), tasks, _folder: folder };
-    let status = json!({"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}});
+    let status =
+        json!({"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}});
     setup.post("/api/v1/nodes", json!({"metadata": {"name": "n"}, "status": status})).await;
     let containers = json!([{"name": "c", "image": "i"}, {"name": "bad", "image": "i"}]);
-    setup.post("/api/v1/namespaces/default/pods", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers}})).await;
+    setup
+        .post("/api/v1/namespaces/default/pods", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers}}))
+        .await;
     setup
 }
 
