@@ -20,9 +20,9 @@ async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [conf, what, clients, seconds] = arguments.as_slice() else { return Err("ADMIN_CONF gets|creates CLIENTS SECONDS".into()) };
     let config = pki::Kubeconfig::read(Path::new(conf))?.ok_or("no such kubeconfig")?;
-    let server = config.current().ok_or("no current context")?.0.server.clone();
-    let address = server.trim_start_matches("https://").to_owned();
-    let (ca, certificate, key) = (config.ca_pem(), config.certificate_pem(), config.key_pem());
+    let (cluster, user) = config.current().ok_or("no current context")?;
+    let address = cluster.server.trim_start_matches("https://").to_owned();
+    let (ca, certificate, key) = (cluster.ca_pem(), user.certificate_pem(), user.key_pem());
     let (ca, certificate, key) = (ca.ok_or("no CA")?, certificate.ok_or("no certificate")?, key.ok_or("no key")?);
     let mut tls = pki::tls::client_config(&ca, Some((&certificate, &key)))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
