@@ -4,6 +4,7 @@
 pub mod field;
 pub mod names;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 pub mod status;
 

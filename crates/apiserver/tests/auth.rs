@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::authentication::v1::{BoundObjectReference, SelfSubjectReview, TokenRequest, TokenRequestSpec, TokenReview};
 use api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview};
-use api::core::v1::{Namespace, Node, Pod, Secret, ServiceAccount};
+use api::core::v1::{Namespace, Node, Pod, ResourceQuota, Secret, ServiceAccount};
 use api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use apiserver::{ApiServer, Options, Service};
 use bytes::Bytes;
@@ -301,4 +301,23 @@ async fn pods_are_completed_and_namespaces_guarded() {
     namespaces.delete("team", &DeleteParams::default()).await.unwrap();
     let refused = message(server.create::<Secret>(&root, "team", json!({"metadata": {"name": "a"}})).await);
     assert_eq!(refused, "secrets \"a\" is forbidden: unable to create new content in namespace team because it is being terminated");
+}
+
+#[tokio::test]
+async fn quotas_are_charged() {
+    let server = server().await;
+    server.namespace("team").await;
+    let root = server.root();
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1", "count/secrets": "5"}}});
+    let _: ResourceQuota = server.create(&root, "team", quota).await.unwrap();
+    let quotas = Api::<ResourceQuota>::namespaced(root.clone(), "team");
+    // What the resourcequota controller does first.
+    let status = json!({"status": {"hard": {"pods": "1", "count/secrets": "5"}, "used": {"pods": "0", "count/secrets": "0"}}});
+    quotas.patch_status("q", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    while server.create::<Secret>(&root, "team", json!({"metadata": {"generateName": "a"}})).await.is_ok() {}
+    let _: Pod = server.create(&root, "team", pod("p", None)).await.unwrap();
+    let used = || async { quotas.get("q").await.unwrap().status.unwrap().used.unwrap() };
+    assert_eq!((used().await["pods"].0.as_str(), used().await["count/secrets"].0.as_str()), ("1", "5"));
+    let refused = message(server.create::<Pod>(&root, "team", pod("q", None)).await);
+    assert_eq!(refused, "pods \"q\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1");
 }

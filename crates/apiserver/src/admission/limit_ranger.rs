@@ -118,23 +118,9 @@ fn bounds(item: &LimitRangeItem, limits: Option<&List>, requests: Option<&List>,
     }
 }
 
-/// What the pod as a whole asks for: the sum of its containers, or one init container if that is more.
+/// What the pod as a whole asks for.
 fn total(spec: &PodSpec, of: fn(&ResourceRequirements) -> Option<&List>) -> List {
-    let list = |container: &Container| container.resources.as_ref().and_then(of).cloned().unwrap_or_default();
-    let mut sums: BTreeMap<String, Amount> = BTreeMap::new();
-    let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let running = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(is_sidecar));
-    for (name, quantity) in running.flat_map(list) {
-        if let Ok(amount) = parse(&quantity.0) {
-            sums.entry(name).and_modify(|sum| *sum += amount).or_insert(amount);
-        }
-    }
-    for (name, quantity) in spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c)).flat_map(list) {
-        if let Ok(amount) = parse(&quantity.0) {
-            sums.entry(name).and_modify(|sum| *sum = (*sum).max(amount)).or_insert(amount);
-        }
-    }
-    sums.into_iter().map(|(name, amount)| (name, amount.to_quantity())).collect()
+    api::quota::pod_total(spec, of).into_iter().map(|(name, amount)| (name, amount.to_quantity())).collect()
 }
 
 fn check_pod(pod: &Pod, items: &[LimitRangeItem]) -> Vec<String> {

@@ -11,6 +11,7 @@ mod owner_references;
 mod plugins;
 mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -87,6 +88,9 @@ pub trait Plugin: Send + Sync {
     /// Upstream's name: `NamespaceLifecycle`.
     fn name(&self) -> &'static str;
 
+    /// Called once at start: for plugins that write other objects. `client` acts as `system:apiserver`.
+    fn connect(&self, _client: &kube::Client) {}
+
     async fn mutate(&self, _request: &mut AdmissionRequest<'_>) -> Result<(), StatusError> {
         Ok(())
     }
@@ -160,6 +164,7 @@ impl Admission {
 
     /// Runs once when the server is ready: the objects that plugins need (priority classes). `client` acts as `system:apiserver`.
     pub async fn bootstrap(&self, client: &kube::Client) -> Result<(), AdmissionError> {
+        self.plugins.iter().for_each(|plugin| plugin.connect(client));
         match &self.objects {
             Some(objects) => priority::bootstrap(client, objects).await,
             None => Ok(()),

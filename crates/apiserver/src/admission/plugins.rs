@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{AdmissionError, AdmissionOptions, Plugin};
 use super::{
     certificates, default_ingress_class, default_toleration_seconds, limit_ranger, namespace_lifecycle, node_restriction, owner_references,
-    pod_security, priority, runtime_class, service_account, storage, taint_nodes_by_condition,
+    pod_security, priority, resource_quota, runtime_class, service_account, storage, taint_nodes_by_condition,
 };
 use crate::Objects;
 use crate::auth::Authorizer;
@@ -76,7 +76,7 @@ const ALL: &[Known] = &[
     missing("MutatingAdmissionWebhook"),
     missing("ValidatingAdmissionPolicy"),
     missing("ValidatingAdmissionWebhook"),
-    missing("ResourceQuota"),
+    known("ResourceQuota", true, |p| Box::new(resource_quota::ResourceQuotas::new(p.objects.clone()))),
     missing("AlwaysDeny"),
 ];
 
