@@ -90,6 +90,7 @@ impl ApiServer {
             health: Health::default(),
             kubelets: Kubelets::new(&options).map_err(StartError::Flags)?,
             tasks: base::Tasks::new(),
+            connections: tokio_util::task::TaskTracker::new(),
             stop: tokio_util::sync::CancellationToken::new(),
             options,
             kv,
@@ -153,6 +154,16 @@ impl ApiServer {
             crate::effects::bootstrap::keep_kubernetes_service(reconciled.clone(), options.clone(), port)
         });
         Ok(())
+    }
+
+    /// Takes no more requests: `/readyz` fails, watches end, requests under way are finished, but no longer than `limit`. Call it before the tasks
+    /// are stopped, which ends what is left.
+    pub async fn drain(&self, limit: std::time::Duration) {
+        self.core.stop.cancel();
+        self.core.connections.close();
+        if tokio::time::timeout(limit, self.core.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.core.connections.len(), "requests are still running after the time to drain");
+        }
     }
 
     /// Starts and listens until `tasks` are told to stop. Returns the address once connections are taken.

@@ -34,23 +34,29 @@ struct Labels {
 }
 
 impl Entry {
-    /// Indexes an object's bytes. `row` is asked for selectable fields where it has any.
-    pub fn parse(key: &str, revision: i64, value: Bytes, fields_of: Option<&dyn Row>) -> Result<Self, DecodeError> {
-        let bad = |error: serde_json::Error| DecodeError(error.to_string());
-        let outer: Outer<'_> = serde_json::from_slice(&value).map_err(bad)?;
+    /// Just what sending the object needs: no labels nor fields to select by.
+    pub fn bare(key: &str, revision: i64, value: Bytes) -> Result<Self, DecodeError> {
+        let outer: Outer<'_> = serde_json::from_slice(&value).map_err(|error| DecodeError(error.to_string()))?;
         let raw = outer.metadata.get();
         let start = raw.as_ptr() as usize - value.as_ptr() as usize;
         if !raw.starts_with('{') {
             return Err(DecodeError("metadata is not an object".into()));
         }
-        let labels: Labels = serde_json::from_str(raw).map_err(bad)?;
-        let fields = match fields_of {
-            Some(row) => row.selectable_fields(row.decode(&value)?.as_ref()),
-            None => Vec::new(),
-        };
         let span = (u32::try_from(start), u32::try_from(start + raw.len()));
         let (Ok(start), Ok(end)) = span else { return Err(DecodeError("the object is too large".into())) };
-        Ok(Self { key: key.into(), revision, metadata: (start, end), labels: labels.labels.unwrap_or_default(), fields, value })
+        Ok(Self { key: key.into(), revision, metadata: (start, end), labels: BTreeMap::new(), fields: Vec::new(), value })
+    }
+
+    /// Indexes an object's bytes. `fields_of` is asked for selectable fields where it has any.
+    pub fn parse(key: &str, revision: i64, value: Bytes, fields_of: Option<&dyn Row>) -> Result<Self, DecodeError> {
+        let mut entry = Self::bare(key, revision, value)?;
+        let metadata = &entry.value[entry.metadata.0 as usize..entry.metadata.1 as usize];
+        let labels: Labels = serde_json::from_slice(metadata).map_err(|error| DecodeError(error.to_string()))?;
+        entry.labels = labels.labels.unwrap_or_default();
+        if let Some(row) = fields_of {
+            entry.fields = row.selectable_fields(row.decode(&entry.value)?.as_ref());
+        }
+        Ok(entry)
     }
 
     /// The same object at another revision: what a delete event carries.

@@ -24,13 +24,13 @@ pub async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
     reply(call, 200, &entry)
 }
 
-/// An object as the store has it now.
+/// An object as the store has it now, to be sent or changed: without what selectors need.
 pub async fn read(call: &Call, name: &str) -> Result<Option<Entry>, StatusError> {
     let collection = select::collection(call)?;
     let key = call.key(name);
     let found = call.core.kv.range(RangeRequest::new(KeyRange::one(key.clone()))).await.map_err(|e| store_error(&e))?;
     let Some(kv) = found.kvs.into_iter().next() else { return Ok(None) };
-    collection.entry(&key[collection.prefix.len()..], kv.mod_revision, kv.value).map(Some).map_err(StatusError::internal)
+    Entry::bare(&key[collection.prefix.len()..], kv.mod_revision, kv.value).map(Some).map_err(StatusError::internal)
 }
 
 /// Sends an object in the asked view.

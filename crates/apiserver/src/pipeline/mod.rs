@@ -65,7 +65,9 @@ pub struct Core {
     pub kubelets: crate::proxying::Kubelets,
     /// Streams that outlive their request.
     pub tasks: base::Tasks,
-    /// Cancelled when the server stops: watches end.
+    /// Open connections.
+    pub connections: tokio_util::task::TaskTracker,
+    /// Cancelled when the server stops: watches end, connections take no more requests.
     pub stop: CancellationToken,
 }
 

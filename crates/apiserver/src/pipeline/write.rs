@@ -98,7 +98,7 @@ pub fn unwritten(call: &Call, name: &str, value: Bytes, revision: i64) -> Result
 
 fn entry(call: &Call, name: &str, revision: i64, value: Bytes, prefix: usize) -> Result<Entry, StatusError> {
     let key = call.key(name);
-    select::collection(call)?.entry(&key[prefix..], revision, value).map_err(StatusError::internal)
+    Entry::bare(&key[prefix..], revision, value).map_err(StatusError::internal)
 }
 
 /// Deletes the key if it is still at `expected`; gives the revision, or `None` where it is not.

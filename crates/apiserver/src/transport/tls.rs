@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,15 +59,17 @@ pub async fn accept(listener: TcpListener, tls: ServerTls, core: Arc<Core>, task
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
+            () = core.stop.cancelled() => break,
             _ = reload.tick() => tls.reload(),
             taken = listener.accept() => match taken {
                 Ok((stream, peer)) => {
                     let (acceptor, core) = (acceptor.clone(), core.clone());
-                    tasks.spawn("apiserver-connection", async move {
+                    let tracker = core.connections.clone();
+                    tasks.spawn("apiserver-connection", tracker.track_future(async move {
                         if let Err(error) = connection(stream, peer, acceptor, core).await {
                             tracing::debug!(%peer, error, "a connection ended");
                         }
-                    });
+                    }));
                 }
                 Err(error) => {
                     // Out of file descriptors and the like: give others time to end.
@@ -76,6 +79,9 @@ pub async fn accept(listener: TcpListener, tls: ServerTls, core: Arc<Core>, task
             },
         }
     }
+    drop(listener);
+    // Draining: the task is ended with the others.
+    std::future::pending::<()>().await;
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, core: Arc<Core>) -> Result<(), String> {
@@ -86,15 +92,16 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
     let certificates: Option<PeerCertificates> =
         session.peer_certificates().map(|chain| PeerCertificates(chain.iter().map(|c| c.clone().into_owned()).collect()));
     let is_h2 = session.alpn_protocol() == Some(b"h2");
+    let served = core.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         if let Some(certificates) = &certificates {
             request.extensions_mut().insert(certificates.clone());
         }
         request.extensions_mut().insert(PeerAddress(peer));
-        let core = core.clone();
+        let core = served.clone();
         async move { Ok::<_, Infallible>(pipeline::handle(core, request.map(request_body)).await) }
     });
-    let io = TokioIo::new(stream);
+    let (io, stop) = (TokioIo::new(stream), core.stop.clone());
     if is_h2 {
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
@@ -104,10 +111,20 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
             .initial_connection_window_size(1024 * 1024)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        http2.serve_connection(io, service).await.map_err(|e| e.to_string())
+        let mut connection = pin!(http2.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(|e| e.to_string())
     } else {
         let mut http1 = hyper::server::conn::http1::Builder::new();
         http1.timer(TokioTimer::new()).pipeline_flush(true);
-        http1.serve_connection(io, service).with_upgrades().await.map_err(|e| e.to_string())
+        let mut connection = pin!(http1.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(|e| e.to_string())
     }
 }
