@@ -5,6 +5,7 @@ mod clusterroleaggregation;
 mod common;
 mod connect;
 mod context;
+mod daemonset;
 mod deployment;
 
 mod endpoints;

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::clusterroleaggregation::ClusterRoleAggregation;
 use crate::connect::connect;
 use crate::context::{Clients, Context};
+use crate::daemonset::DaemonSetController;
 use crate::deployment::DeploymentController;
 use crate::endpoints::EndpointsController;
 use crate::endpointslice::EndpointSliceController;
@@ -150,6 +151,7 @@ impl ControllerManager {
         }
         starter.start("replicaset-controller", options.concurrent_replicaset_syncs, || ReplicaSetController::new(&context));
         starter.start("deployment-controller", options.concurrent_deployment_syncs, || DeploymentController::new(&context));
+        starter.start("daemonset-controller", options.concurrent_daemonset_syncs, || DaemonSetController::new(&context));
         starter.start("endpoints-controller", options.concurrent_endpoint_syncs, || EndpointsController::new(&context));
         starter.start("endpointslice-controller", options.concurrent_service_endpoint_syncs, || {
             EndpointSliceController::new(&context, options.max_endpoints_per_slice)

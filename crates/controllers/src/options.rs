@@ -110,6 +110,8 @@ pub struct Options {
     pub concurrent_deployment_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_replicaset_syncs: usize,
+    #[arg(long, default_value_t = 2)]
+    pub concurrent_daemonset_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
     #[arg(long, default_value_t = 5)]

@@ -17,7 +17,10 @@ fn pod(pod: &mut Pod) {
             restart_policy: container.restart_policy,
             ..Container::default()
         };
+        // Until it is bound, a daemon's node is in its affinity.
+        let affinity = spec.affinity.filter(|_| spec.node_name.as_deref().is_none_or(str::is_empty));
         pod.spec = Some(PodSpec {
+            affinity,
             node_name: spec.node_name,
             hostname: spec.hostname,
             subdomain: spec.subdomain,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::apps::v1::{Deployment, ReplicaSet};
+use api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
 use api::discovery::v1::EndpointSlice;
 use base::Tasks;
@@ -256,4 +256,49 @@ async fn nodes_get_addresses_and_taints() {
     wait_for("a taint", async || tainted().await).await;
     set("True").await.expect("patched");
     wait_for("no taint", async || !tainted().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_set_covers_the_nodes_and_rolls() {
+    let cluster = cluster().await;
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    for name in ["one", "two", "three"] {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a node");
+        nodes.create(&PostParams::default(), &node).await.expect("created");
+    }
+    cluster.create::<DaemonSet>(deployment("agent", 1, "one").without("replicas")).await;
+    let sets = cluster.api::<DaemonSet>();
+    let covered = async |count: i32| {
+        let set = sets.get("agent").await.expect("it is there");
+        let status = set.status.unwrap_or_default();
+        status.desired_number_scheduled == count
+            && status.number_available == Some(count)
+            && status.updated_number_scheduled == Some(count)
+            && status.observed_generation == set.metadata.generation
+    };
+    wait_for("a pod on every node", async || covered(3).await).await;
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}});
+    sets.patch("agent", &PatchParams::default(), &Patch::Strategic(patch)).await.expect("patched");
+    let images = async || {
+        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.expect("a list").items;
+        pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers[0].image.clone()).collect::<Vec<_>>()
+    };
+    wait_for("the new image everywhere", async || covered(3).await && images().await == ["two"; 3]).await;
+    assert_eq!(cluster.count::<ControllerRevision>().await, 2);
+    nodes.delete("three", &DeleteParams::default()).await.expect("deleted");
+    wait_for("two pods", async || covered(2).await).await;
+}
+
+trait Without {
+    fn without(self, field: &str) -> Self;
+}
+
+impl Without for serde_json::Value {
+    /// The object without a field of its specification.
+    fn without(mut self, field: &str) -> Self {
+        if let Some(spec) = self["spec"].as_object_mut() {
+            spec.remove(field);
+        }
+        self
+    }
 }

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod discovery;
 pub mod owners;
+pub mod placement;
 pub mod pods;
 pub mod services;
 pub mod taints;
