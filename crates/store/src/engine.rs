@@ -92,6 +92,44 @@ impl Engine {
         self.inner.shared.hub.watcher_count()
     }
 
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        self.inner.shared.state.read().revision
+    }
+
+    /// How many commands were applied since the store was made, those without a revision included.
+    pub fn applied_index(&self) -> u64 {
+        self.inner.shared.state.read().applied_index
+    }
+
+    /// Every version up to `revision` (0: the newest) that is not compacted, deletions included, in the order in which they were written.
+    pub async fn history(&self, revision: Revision) -> Result<History, KvError> {
+        'again: loop {
+            let mut found = Vec::new();
+            let mut from = None;
+            let mut pinned = None;
+            loop {
+                let next = {
+                    let state = self.inner.shared.state.read();
+                    let (at, compacted) = match pinned {
+                        None => *pinned.insert((state.pin(revision)?, state.compact_revision)),
+                        // A compaction in between removes from both sides of the scan.
+                        Some((_, compacted)) if compacted != state.compact_revision => continue 'again,
+                        Some(pinned) => pinned,
+                    };
+                    from = state.index.history(from.as_ref(), compacted, at, SCAN_BUDGET, &mut found);
+                    if from.is_some() { None } else { Some((at, compacted)) }
+                };
+                if let Some((revision, compact_revision)) = next {
+                    found.sort_unstable_by_key(|version| (version.mod_revision, version.sub));
+                    let versions = found.iter().map(|version| (version.to_kv(), version.sub)).collect();
+                    return Ok(History { revision, compact_revision, versions });
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     async fn propose(&self, command: Command) -> Result<Reply, KvError> {
         let encoded = codec::encode(&command);
         if encoded.len() > self.inner.options.max_request_bytes && matches!(command, Command::Txn(_)) {
@@ -133,6 +171,15 @@ impl Engine {
         let deadline_ms = shared.state.read().leases.next_deadline_ms();
         deadline_ms.map_or(LEASE_CHECKPOINT_MS, |deadline| deadline.saturating_sub(now_ms).min(LEASE_CHECKPOINT_MS))
     }
+}
+
+/// What a store holds at one revision.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub revision: Revision,
+    pub compact_revision: Revision,
+    /// Each version with its place inside its revision; version 0 marks a deletion.
+    pub versions: Vec<(KeyValue, u32)>,
 }
 
 impl Drop for Inner {

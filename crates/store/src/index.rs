@@ -171,6 +171,26 @@ impl Index {
         None
     }
 
+    /// Takes the versions up to `revision` of at most `budget` keys, without those that a compaction at `compacted` removes; returns where to go on.
+    pub fn history(
+        &self,
+        from: Option<&Bytes>,
+        compacted: Revision,
+        revision: Revision,
+        budget: usize,
+        found: &mut Vec<Arc<Version>>,
+    ) -> Option<Bytes> {
+        let start = from.map_or(Bound::Unbounded, |from| Bound::Included(&from[..]));
+        for (visited, (key, history)) in self.keys.range::<[u8], _>((start, Bound::Unbounded)).enumerate() {
+            if visited == budget {
+                return Some(key.clone());
+            }
+            let later = history.0.iter().filter(|version| version.mod_revision > compacted && version.mod_revision <= revision);
+            found.extend(history.at(compacted).into_iter().chain(later).cloned());
+        }
+        None
+    }
+
     /// The live version that `version` replaced, unless it is compacted.
     pub fn previous(&self, version: &Version) -> Option<&Arc<Version>> {
         self.get(&version.key, version.mod_revision - 1)

@@ -24,6 +24,6 @@ pub mod suite;
 mod wal;
 mod watch;
 
-pub use engine::Engine;
+pub use engine::{Engine, History};
 pub use kv::*;
 pub use options::EngineOptions;

@@ -55,14 +55,15 @@ fn sort(request: &RangeRequest, versions: &mut [Arc<Version>]) {
         (_, SortOrder::None) => SortOrder::Ascend,
         (_, order) => order,
     };
-    match request.sort_target {
-        SortTarget::Key => versions.sort_by(|a, b| a.key.cmp(&b.key)),
-        SortTarget::Version => versions.sort_by_key(|version| version.version),
-        SortTarget::CreateRevision => versions.sort_by_key(|version| version.create_revision),
-        SortTarget::ModRevision => versions.sort_by_key(|version| version.mod_revision),
-        SortTarget::Value => versions.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if order == SortOrder::Descend {
-        versions.reverse();
-    }
+    // Equal ones keep the order of keys both ways, as Go's sort of a short list does.
+    versions.sort_by(|a, b| {
+        let ascending = match request.sort_target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::CreateRevision => a.create_revision.cmp(&b.create_revision),
+            SortTarget::ModRevision => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        };
+        if order == SortOrder::Descend { ascending.reverse() } else { ascending }
+    });
 }

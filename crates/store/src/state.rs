@@ -96,10 +96,15 @@ impl State {
 
     /// The revision at which a request reads: its own, or the newest.
     pub fn read_revision(&self, request: &RangeRequest) -> Result<Revision, KvError> {
-        if request.revision > self.revision {
+        self.pin(request.revision)
+    }
+
+    /// The revision itself if it can be read, the newest for 0.
+    pub fn pin(&self, wanted: Revision) -> Result<Revision, KvError> {
+        if wanted > self.revision {
             return Err(KvError::FutureRevision);
         }
-        let revision = if request.revision <= 0 { self.revision } else { request.revision };
+        let revision = if wanted <= 0 { self.revision } else { wanted };
         if revision < self.compact_revision {
             return Err(KvError::Compacted { compact_revision: self.compact_revision });
         }

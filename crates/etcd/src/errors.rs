@@ -1,0 +1,108 @@
+//! etcd's errors on the wire: a gRPC code and a text each (api/v3rpc/rpctypes/error.go), to and from `KvError`. Decides nothing.
+
+use store::KvError;
+use tonic::{Code, Status};
+
+/// Text with which gRPC in Go refuses a message above its limit.
+const GRPC_TOO_LARGE: &str = "grpc: received message larger than max";
+/// The same from gRPC in Rust.
+pub(crate) const TONIC_TOO_LARGE: &str = "decoded message length too large";
+
+/// The errors that are a code and a fixed text both ways.
+fn fixed() -> [(KvError, Code); 14] {
+    use KvError::*;
+    [
+        (FutureRevision, Code::OutOfRange),
+        (LeaseNotFound, Code::NotFound),
+        (LeaseExists, Code::FailedPrecondition),
+        (LeaseTtlTooLarge, Code::OutOfRange),
+        (EmptyKey, Code::InvalidArgument),
+        (KeyNotFound, Code::InvalidArgument),
+        (ValueProvided, Code::InvalidArgument),
+        (LeaseProvided, Code::InvalidArgument),
+        (DuplicateKey, Code::InvalidArgument),
+        (TooManyOps, Code::InvalidArgument),
+        (RequestTooLarge, Code::InvalidArgument),
+        (NoSpace, Code::ResourceExhausted),
+        (NoLeader, Code::Unavailable),
+        (Timeout, Code::Unavailable),
+    ]
+}
+
+/// What a client is told.
+pub fn to_status(error: KvError) -> Status {
+    let code = match &error {
+        KvError::Compacted { .. } => Code::OutOfRange,
+        KvError::Unavailable(reason) => {
+            tracing::warn!(%reason, "a request found the store unavailable");
+            return stopped();
+        }
+        KvError::Corrupt(reason) => {
+            tracing::error!(%reason, "a request found the store damaged");
+            return Status::data_loss("etcdserver: corrupt cluster");
+        }
+        KvError::Internal(reason) => {
+            tracing::error!(%reason, "a request failed in the store");
+            Code::Unknown
+        }
+        other => fixed().into_iter().find(|(known, _)| known == other).map_or(Code::Unknown, |(_, code)| code),
+    };
+    Status::new(code, error.to_string())
+}
+
+/// What a server's answer means. A range that is compacted does not say up to where: 0 stands there.
+pub fn from_status(status: &Status) -> KvError {
+    let text = status.message();
+    if text == (KvError::Compacted { compact_revision: 0 }).to_string() {
+        return KvError::Compacted { compact_revision: 0 };
+    }
+    if text.contains(GRPC_TOO_LARGE) || text.contains(TONIC_TOO_LARGE) {
+        return KvError::RequestTooLarge;
+    }
+    if let Some((known, _)) = fixed().into_iter().find(|(known, _)| known.to_string() == text) {
+        return known;
+    }
+    match status.code() {
+        Code::Unavailable | Code::Cancelled => KvError::Unavailable(text.to_owned()),
+        Code::DeadlineExceeded => KvError::Timeout,
+        Code::DataLoss => KvError::Corrupt(text.to_owned()),
+        code => KvError::Internal(format!("{text} ({code:?})")),
+    }
+}
+
+pub fn stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
+pub fn invalid_sort() -> Status {
+    Status::invalid_argument("etcdserver: invalid sort option")
+}
+
+/// For a request that needs more than one member.
+pub fn one_member(what: &str) -> Status {
+    Status::unimplemented(format!("etcdserver: {what} is not supported: this server runs as a cluster of one member"))
+}
+
+pub fn auth_not_enabled() -> Status {
+    Status::failed_precondition("etcdserver: authentication is not enabled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_codes_go_both_ways() {
+        for (error, code) in fixed() {
+            let status = to_status(error.clone());
+            assert_eq!(status.code(), code, "{error:?}");
+            assert_eq!(from_status(&status), error);
+        }
+        let compacted = to_status(KvError::Compacted { compact_revision: 7 });
+        assert_eq!((compacted.code(), compacted.message()), (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"));
+        assert_eq!(from_status(&compacted), KvError::Compacted { compact_revision: 0 });
+        let refused = Status::resource_exhausted("grpc: received message larger than max (4194333 vs. 2097152)");
+        assert_eq!(from_status(&refused), KvError::RequestTooLarge);
+        assert_eq!(from_status(&Status::unavailable("gone")), KvError::Unavailable("gone".into()));
+    }
+}

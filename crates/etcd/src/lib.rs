@@ -1,0 +1,16 @@
+//! etcd's v3 gRPC protocol, both ends: `server` puts it over the embedded store, `EtcdKv` is a store somewhere else. Must decide nothing about keys or
+//! revisions: that is the store's.
+
+mod client;
+mod convert;
+mod errors;
+mod options;
+pub mod pb;
+mod server;
+
+pub use client::{ClientTls as EtcdTls, ConnectError, EtcdKv};
+pub use options::{Options, OptionsError};
+pub use server::{Error, Server};
+
+/// The version of etcd whose behaviour this is.
+pub const ETCD_VERSION: &str = "3.5.17";

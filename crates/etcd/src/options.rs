@@ -1,0 +1,469 @@
+//! etcd's command line, environment and configuration file, down to what this server needs. Reads no file but the configuration's.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+const HEARTBEAT_MS: u64 = 100;
+const ELECTION_MS: u64 = 1000;
+/// etcd's DefaultQuotaBytes.
+const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    #[error("--{flag}: {reason}")]
+    Flag { flag: &'static str, reason: String },
+    #[error("the configuration file {path}: {reason}", path = path.display())]
+    File { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Cluster(String),
+}
+
+fn wrong(flag: &'static str, reason: impl Into<String>) -> OptionsError {
+    OptionsError::Flag { flag, reason: reason.into() }
+}
+
+/// Flags with etcd's names and defaults; each is also an `ETCD_...` variable and a key of the configuration file.
+#[derive(Args, Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Options {
+    /// YAML file; when it is given, the other flags and variables do not count.
+    #[arg(long, env = "ETCD_CONFIG_FILE")]
+    #[serde(skip)]
+    pub config_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_NAME", default_value = "default")]
+    pub name: String,
+    /// `NAME.etcd` where it is not given.
+    #[arg(long, env = "ETCD_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    #[arg(long, env = "ETCD_LISTEN_CLIENT_URLS", default_value = "http://localhost:2379")]
+    pub listen_client_urls: String,
+    #[arg(long, env = "ETCD_ADVERTISE_CLIENT_URLS", default_value = "http://localhost:2379")]
+    pub advertise_client_urls: String,
+    #[arg(long, env = "ETCD_LISTEN_PEER_URLS", default_value = "http://localhost:2380")]
+    pub listen_peer_urls: String,
+    #[arg(long, env = "ETCD_INITIAL_ADVERTISE_PEER_URLS", default_value = "http://localhost:2380")]
+    pub initial_advertise_peer_urls: String,
+    /// `NAME=PEER_URL`; made from name and advertised URL where it is not given.
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER")]
+    pub initial_cluster: Option<String>,
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", default_value = "new")]
+    pub initial_cluster_state: String,
+    #[arg(long, env = "ETCD_DISCOVERY")]
+    pub discovery: Option<String>,
+    #[arg(long, env = "ETCD_DISCOVERY_SRV")]
+    pub discovery_srv: Option<String>,
+    #[arg(long, env = "ETCD_LISTEN_METRICS_URLS")]
+    pub listen_metrics_urls: Option<String>,
+    #[command(flatten)]
+    #[serde(rename = "client-transport-security")]
+    pub client_tls: ClientTls,
+    #[command(flatten)]
+    #[serde(rename = "peer-transport-security")]
+    pub peer_tls: PeerTls,
+    /// 0: 2 GiB; below 0: no quota.
+    #[arg(long, env = "ETCD_QUOTA_BACKEND_BYTES", default_value_t = 0, allow_negative_numbers = true)]
+    pub quota_backend_bytes: i64,
+    /// `periodic` or `revision`.
+    #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", default_value = "periodic")]
+    pub auto_compaction_mode: String,
+    /// A duration or hours in periodic mode, a number of revisions in revision mode; 0: never.
+    #[arg(long, env = "ETCD_AUTO_COMPACTION_RETENTION", default_value = "0")]
+    pub auto_compaction_retention: String,
+    #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL", default_value_t = HEARTBEAT_MS)]
+    pub heartbeat_interval: u64,
+    #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = ELECTION_MS)]
+    pub election_timeout: u64,
+    #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 3 << 19)]
+    pub max_request_bytes: usize,
+    #[arg(long, env = "ETCD_MAX_TXN_OPS", default_value_t = 128)]
+    pub max_txn_ops: usize,
+    #[arg(long, env = "ETCD_MAX_CONCURRENT_STREAMS", default_value_t = u32::MAX)]
+    pub max_concurrent_streams: u32,
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL", default_value = "10m")]
+    #[serde(alias = "experimental-watch-progress-notify-interval")]
+    pub watch_progress_notify_interval: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub accepted: Accepted,
+}
+
+/// TLS towards clients.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClientTls {
+    #[arg(long, env = "ETCD_CERT_FILE")]
+    pub cert_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_TRUSTED_CA_FILE")]
+    pub trusted_ca_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_CLIENT_CERT_AUTH", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub client_cert_auth: bool,
+}
+
+/// TLS towards other members: kept for the day that there are some.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PeerTls {
+    #[arg(long, env = "ETCD_PEER_CERT_FILE")]
+    #[serde(rename = "cert-file")]
+    pub peer_cert_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_PEER_KEY_FILE")]
+    #[serde(rename = "key-file")]
+    pub peer_key_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_PEER_TRUSTED_CA_FILE")]
+    #[serde(rename = "trusted-ca-file")]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+    #[arg(long, env = "ETCD_PEER_CLIENT_CERT_AUTH", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[serde(rename = "client-cert-auth")]
+    pub peer_client_cert_auth: bool,
+}
+
+/// Flags of etcd's own machinery, taken so that existing command lines work; the server says at its start which of them have no effect here.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Accepted {
+    #[arg(long, env = "ETCD_SNAPSHOT_COUNT")]
+    pub snapshot_count: Option<u64>,
+    #[arg(long, env = "ETCD_MAX_SNAPSHOTS")]
+    pub max_snapshots: Option<u64>,
+    #[arg(long, env = "ETCD_MAX_WALS")]
+    pub max_wals: Option<u64>,
+    #[arg(long, env = "ETCD_LOGGER")]
+    pub logger: Option<String>,
+    #[arg(long, env = "ETCD_LOG_OUTPUTS")]
+    pub log_outputs: Option<String>,
+    #[arg(long, env = "ETCD_LOG_LEVEL")]
+    pub log_level: Option<String>,
+    #[arg(long, env = "ETCD_FEATURE_GATES")]
+    pub feature_gates: Option<String>,
+    #[arg(long, env = "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub experimental_initial_corrupt_check: Option<bool>,
+    #[arg(long, env = "ETCD_PRE_VOTE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub pre_vote: Option<bool>,
+    #[arg(long, env = "ETCD_STRICT_RECONFIG_CHECK", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub strict_reconfig_check: Option<bool>,
+}
+
+impl Accepted {
+    /// The names of those that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("snapshot-count", self.snapshot_count.is_some()),
+            ("max-snapshots", self.max_snapshots.is_some()),
+            ("max-wals", self.max_wals.is_some()),
+            ("logger", self.logger.is_some()),
+            ("log-outputs", self.log_outputs.is_some()),
+            ("log-level", self.log_level.is_some()),
+            ("feature-gates", self.feature_gates.is_some()),
+            ("experimental-initial-corrupt-check", self.experimental_initial_corrupt_check.is_some()),
+            ("pre-vote", self.pre_vote.is_some()),
+            ("strict-reconfig-check", self.strict_reconfig_check.is_some()),
+        ];
+        all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config_file: None,
+            name: "default".into(),
+            data_dir: None,
+            listen_client_urls: "http://localhost:2379".into(),
+            advertise_client_urls: "http://localhost:2379".into(),
+            listen_peer_urls: "http://localhost:2380".into(),
+            initial_advertise_peer_urls: "http://localhost:2380".into(),
+            initial_cluster: None,
+            initial_cluster_token: "etcd-cluster".into(),
+            initial_cluster_state: "new".into(),
+            discovery: None,
+            discovery_srv: None,
+            listen_metrics_urls: None,
+            client_tls: ClientTls::default(),
+            peer_tls: PeerTls::default(),
+            quota_backend_bytes: 0,
+            auto_compaction_mode: "periodic".into(),
+            auto_compaction_retention: "0".into(),
+            heartbeat_interval: HEARTBEAT_MS,
+            election_timeout: ELECTION_MS,
+            max_request_bytes: 3 << 19,
+            max_txn_ops: 128,
+            max_concurrent_streams: u32::MAX,
+            watch_progress_notify_interval: "10m".into(),
+            accepted: Accepted::default(),
+        }
+    }
+}
+
+/// When the server compacts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    Never,
+    /// Keeps what is younger.
+    Periodic(Duration),
+    /// Keeps so many revisions.
+    Revisions(i64),
+}
+
+impl Options {
+    /// The options of the configuration file, where one is named.
+    pub fn resolve(self) -> Result<Self, OptionsError> {
+        let Some(path) = self.config_file else { return Ok(self) };
+        let wrong = |reason: String| OptionsError::File { path: path.clone(), reason };
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        Self::from_yaml(&text).map_err(wrong)
+    }
+
+    fn from_yaml(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| Path::new(&format!("{}.etcd", self.name)).to_owned())
+    }
+
+    /// Refuses what one member alone cannot do, with etcd's words where it has some (server/embed/config.go). Returns the peer URLs, sorted.
+    pub fn check_cluster(&self) -> Result<Vec<String>, OptionsError> {
+        if self.discovery.as_ref().is_some_and(|url| !url.is_empty()) {
+            return Err(wrong("discovery", "this server runs as a cluster of one member, which has nobody to discover"));
+        }
+        if self.discovery_srv.as_ref().is_some_and(|domain| !domain.is_empty()) {
+            return Err(wrong("discovery-srv", "this server runs as a cluster of one member, which has nobody to discover"));
+        }
+        match self.initial_cluster_state.as_str() {
+            "new" => {}
+            "existing" => {
+                return Err(wrong(
+                    "initial-cluster-state",
+                    "joining an existing cluster is not supported: this server runs as a cluster of one member",
+                ));
+            }
+            other => return Err(wrong("initial-cluster-state", format!("unexpected value {other:?}: it is \"new\" or \"existing\""))),
+        }
+        let mut advertised = urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
+        advertised.sort();
+        let Some(cluster) = self.initial_cluster.as_ref().filter(|cluster| !cluster.is_empty()) else { return Ok(advertised) };
+        let mut own = Vec::new();
+        for part in cluster.split(',') {
+            let (name, url) = part.split_once('=').ok_or_else(|| wrong("initial-cluster", format!("{part:?} is not NAME=URL")))?;
+            if name.trim() != self.name {
+                let reason = if cluster.split(',').any(|part| part.trim().starts_with(&format!("{}=", self.name))) {
+                    format!("{name:?} is a second member, and this server runs as a cluster of one member")
+                } else {
+                    format!("couldn't find local name {:?} in the initial cluster configuration", self.name)
+                };
+                return Err(wrong("initial-cluster", reason));
+            }
+            own.push(url.trim().to_owned());
+        }
+        own.sort();
+        if own != advertised {
+            let (own, advertised) = (own.join(","), advertised.join(","));
+            return Err(OptionsError::Cluster(format!(
+                "--initial-cluster has {own} but --initial-advertise-peer-urls has {advertised}: they must be the same"
+            )));
+        }
+        Ok(advertised)
+    }
+
+    pub fn auto_compaction(&self) -> Result<AutoCompaction, OptionsError> {
+        let retention = self.auto_compaction_retention.as_str();
+        let flag = "auto-compaction-retention";
+        match (self.auto_compaction_mode.as_str(), retention.parse::<i64>()) {
+            (_, Ok(..0)) => Err(wrong(flag, "it cannot be negative")),
+            ("periodic" | "revision", Ok(0)) => Ok(AutoCompaction::Never),
+            ("periodic", Ok(hours)) => Ok(AutoCompaction::Periodic(Duration::from_secs(hours.unsigned_abs().saturating_mul(3600)))),
+            ("periodic", Err(_)) => {
+                let period = parse_duration(retention)
+                    .ok_or_else(|| wrong(flag, format!("{retention:?} is neither hours nor a duration like 30m")))?;
+                Ok(if period.is_zero() { AutoCompaction::Never } else { AutoCompaction::Periodic(period) })
+            }
+            ("revision", Ok(revisions)) => Ok(AutoCompaction::Revisions(revisions)),
+            ("revision", Err(_)) => Err(wrong(flag, format!("{retention:?} is not a number of revisions"))),
+            (mode, _) => Err(wrong("auto-compaction-mode", format!("{mode:?} is neither \"periodic\" nor \"revision\""))),
+        }
+    }
+
+    pub fn engine(&self) -> Result<store::EngineOptions, OptionsError> {
+        if self.heartbeat_interval == 0 || self.election_timeout < 5 * self.heartbeat_interval {
+            let reason =
+                format!("{} ms must be at least five times --heartbeat-interval, {} ms", self.election_timeout, self.heartbeat_interval);
+            return Err(wrong("election-timeout", reason));
+        }
+        let quota_bytes = match self.quota_backend_bytes {
+            0 => DEFAULT_QUOTA_BYTES,
+            bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
+        };
+        let interval = &self.watch_progress_notify_interval;
+        let watch_progress_interval = parse_duration(interval)
+            .filter(|interval| !interval.is_zero())
+            .ok_or_else(|| wrong("watch-progress-notify-interval", format!("{interval:?} is not a duration like 10m")))?;
+        Ok(store::EngineOptions {
+            max_txn_ops: self.max_txn_ops,
+            max_request_bytes: self.max_request_bytes,
+            quota_bytes,
+            min_lease_ttl: self.min_lease_ttl(),
+            watch_progress_interval,
+            ..store::EngineOptions::default()
+        })
+    }
+
+    /// One and a half election timeouts, in whole seconds (server/etcdserver/server.go).
+    fn min_lease_ttl(&self) -> Duration {
+        let ticks = self.election_timeout / self.heartbeat_interval;
+        Duration::from_secs((3 * ticks / 2 * self.heartbeat_interval).div_ceil(1000))
+    }
+}
+
+/// Splits and checks a list of URLs with a scheme and an address.
+pub fn urls(flag: &'static str, list: &str) -> Result<Vec<String>, OptionsError> {
+    let urls: Vec<String> = list.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    for url in &urls {
+        let rest = ["http://", "https://", "unix://", "unixs://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+        match rest {
+            None => return Err(wrong(flag, format!("{url:?}: URL scheme must be http, https, unix, or unixs"))),
+            Some(rest) if url.starts_with("http") && rest.contains('/') => {
+                return Err(wrong(flag, format!("{url:?}: URL must not contain a path")));
+            }
+            Some(_) => {}
+        }
+    }
+    if urls.is_empty() {
+        return Err(wrong(flag, "it names no URL"));
+    }
+    Ok(urls)
+}
+
+/// Go's notation of durations: `1h30m`, `1.5s`, `300ms`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let value: f64 = rest[..number].parse().ok()?;
+        rest = &rest[number..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        seconds += value
+            * match &rest[..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[unit..];
+    }
+    if text.is_empty() { None } else { Duration::try_from_secs_f64(seconds).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &str) -> Options {
+        Line::try_parse_from(std::iter::once("etcd").chain(line.split_whitespace())).unwrap().options
+    }
+
+    #[test]
+    fn durations() {
+        let check = |text, expected: Option<u64>| assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
+        check("10m", Some(600_000));
+        check("1h30m", Some(5_400_000));
+        check("1.5s", Some(1500));
+        check("300ms", Some(300));
+        check("0", Some(0));
+        check("", None);
+        check("5", None);
+        check("5x", None);
+        check("-5s", None);
+    }
+
+    #[test]
+    fn a_kubeadm_command_line() {
+        let options = parse(
+            "--advertise-client-urls=https://10.0.0.1:2379 --cert-file=/pki/server.crt --client-cert-auth=true --data-dir=/var/lib/etcd \
+             --experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s \
+             --initial-advertise-peer-urls=https://10.0.0.1:2380 --initial-cluster=n1=https://10.0.0.1:2380 --key-file=/pki/server.key \
+             --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379 --listen-metrics-urls=http://127.0.0.1:2381 \
+             --listen-peer-urls=https://10.0.0.1:2380 --name=n1 --peer-cert-file=/pki/peer.crt --peer-client-cert-auth=true \
+             --peer-key-file=/pki/peer.key --peer-trusted-ca-file=/pki/ca.crt --snapshot-count=10000 --trusted-ca-file=/pki/ca.crt",
+        );
+        assert_eq!(options.check_cluster().unwrap(), ["https://10.0.0.1:2380"]);
+        assert!(options.client_tls.client_cert_auth);
+        assert_eq!(options.engine().unwrap().watch_progress_interval, Duration::from_secs(5));
+        assert_eq!(options.accepted.given(), ["snapshot-count", "experimental-initial-corrupt-check"]);
+        assert_eq!(options.min_lease_ttl(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn clusters_of_several_are_refused_by_name() {
+        let check = |line: &str, expected: &str| {
+            let error = parse(line).check_cluster().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check("--initial-cluster default=http://localhost:2380,b=http://b:2380", "\"b\" is a second member");
+        check("--initial-cluster b=http://b:2380", "couldn't find local name \"default\"");
+        check("--initial-cluster default=http://b:2380", "must be the same");
+        check("--initial-cluster default", "is not NAME=URL");
+        check("--initial-cluster-state existing", "cluster of one member");
+        check("--initial-cluster-state odd", "unexpected value");
+        check("--discovery-srv example.org", "--discovery-srv");
+        check("--initial-advertise-peer-urls localhost:2380", "URL scheme must be");
+        assert_eq!(parse("").check_cluster().unwrap(), ["http://localhost:2380"]);
+    }
+
+    #[test]
+    fn compaction_modes() {
+        let check = |line: &str, expected: Result<AutoCompaction, &str>| {
+            let found = parse(line).auto_compaction().map_err(|error| error.to_string());
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{line}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                (found, expected) => panic!("{line}: {found:?} instead of {expected:?}"),
+            }
+        };
+        check("", Ok(AutoCompaction::Never));
+        check("--auto-compaction-retention 2", Ok(AutoCompaction::Periodic(Duration::from_secs(7200))));
+        check("--auto-compaction-retention 5m", Ok(AutoCompaction::Periodic(Duration::from_secs(300))));
+        check("--auto-compaction-mode revision --auto-compaction-retention 1000", Ok(AutoCompaction::Revisions(1000)));
+        check("--auto-compaction-mode revision --auto-compaction-retention 5m", Err("number of revisions"));
+        check("--auto-compaction-mode other --auto-compaction-retention 5", Err("neither"));
+        check("--auto-compaction-retention soon", Err("neither hours"));
+    }
+
+    #[test]
+    fn configuration_files() {
+        let options = Options::from_yaml(
+            "name: n1\ndata-dir: /data\nlisten-client-urls: https://127.0.0.1:2379\nquota-backend-bytes: 1000\nsnapshot-count: 10\n\
+             client-transport-security:\n  cert-file: a\n  key-file: b\n  client-cert-auth: true\n",
+        )
+        .unwrap();
+        assert_eq!((options.name.as_str(), options.data_dir()), ("n1", "/data".into()));
+        assert!(options.client_tls.client_cert_auth);
+        assert_eq!(options.engine().unwrap().quota_bytes, 1000);
+        assert_eq!(Options::from_yaml("").unwrap().data_dir(), Path::new("default.etcd"));
+        assert!(Options::from_yaml("nam: n1").is_err(), "an unknown key is an error");
+    }
+}

@@ -1,0 +1,44 @@
+//! What all services share: the store, who we are, the metrics. Holds no behaviour of a single service.
+
+use store::{Engine, Kv, KvError, Revision};
+use tonic::Status;
+
+use super::identity::Identity;
+use super::metrics::Metrics;
+use crate::errors;
+use crate::pb;
+
+pub struct Core {
+    pub engine: Engine,
+    pub identity: Identity,
+    pub member: pb::Member,
+    pub metrics: Metrics,
+    pub quota_bytes: u64,
+    pub max_request_bytes: usize,
+    pub tasks: base::Tasks,
+}
+
+impl Core {
+    pub fn header_at(&self, revision: Revision) -> pb::ResponseHeader {
+        let Identity { cluster_id, member_id, term } = self.identity;
+        pb::ResponseHeader { cluster_id, member_id, revision, raft_term: term }
+    }
+
+    /// A header with the newest revision.
+    pub fn header(&self) -> pb::ResponseHeader {
+        self.header_at(self.engine.revision())
+    }
+
+    /// Whether puts are refused for want of space.
+    pub async fn is_full(&self) -> Result<bool, KvError> {
+        Ok(self.engine.status().await?.db_size_in_use > self.quota_bytes)
+    }
+
+    /// Counts an error and says it as etcd does.
+    pub fn refuse(&self, error: KvError) -> Status {
+        if matches!(error, KvError::Unavailable(_) | KvError::Timeout | KvError::NoLeader | KvError::Internal(_)) {
+            self.metrics.failed.inc();
+        }
+        errors::to_status(error)
+    }
+}

@@ -1,0 +1,69 @@
+//! The KV service: ranges, puts, deletes, transactions, compaction. Only translates.
+
+use std::sync::Arc;
+
+use store::{Kv, KvError, Op, OpResponse, Txn, TxnResponse};
+use tonic::{Request, Response, Status};
+
+use super::core::Core;
+use crate::convert;
+use crate::pb;
+
+pub struct KvService(pub Arc<Core>);
+
+impl KvService {
+    async fn write(&self, op: Op) -> Result<(i64, OpResponse), Status> {
+        let txn = Txn { success: vec![op], ..Txn::default() };
+        let TxnResponse { revision, mut responses, .. } = self.0.engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
+        match responses.pop() {
+            Some(response) => Ok((revision, response)),
+            None => Err(self.mismatch()),
+        }
+    }
+
+    fn mismatch(&self) -> Status {
+        self.0.refuse(KvError::Internal("a request got another request's answer".into()))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for KvService {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        let request = convert::range_from_pb(request.into_inner())?;
+        self.0.metrics.ranges.inc();
+        let response = self.0.engine.range(request).await.map_err(|error| self.0.refuse(error))?;
+        let header = self.0.header_at(response.revision);
+        Ok(Response::new(convert::range_response_to_pb(response, Some(header))))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        self.0.metrics.puts.inc();
+        let (revision, response) = self.write(Op::Put(convert::put_from_pb(request.into_inner()))).await?;
+        let OpResponse::Put(previous) = response else { return Err(self.mismatch()) };
+        let header = Some(self.0.header_at(revision));
+        Ok(Response::new(pb::PutResponse { header, prev_kv: previous.map(Into::into) }))
+    }
+
+    async fn delete_range(&self, request: Request<pb::DeleteRangeRequest>) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        self.0.metrics.deletes.inc();
+        let (revision, response) = self.write(Op::Delete(convert::delete_from_pb(request.into_inner()))).await?;
+        let OpResponse::Delete { deleted, prev_kvs } = response else { return Err(self.mismatch()) };
+        let header = Some(self.0.header_at(revision));
+        let prev_kvs = prev_kvs.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::DeleteRangeResponse { header, deleted, prev_kvs }))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        let txn = convert::txn_from_pb(request.into_inner())?;
+        self.0.metrics.txns.inc();
+        let response = self.0.engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
+        let header = self.0.header_at(response.revision);
+        Ok(Response::new(convert::txn_response_to_pb(response, header)))
+    }
+
+    async fn compact(&self, request: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, Status> {
+        let pb::CompactionRequest { revision, physical } = request.into_inner();
+        self.0.engine.compact(revision, physical).await.map_err(|error| self.0.refuse(error))?;
+        Ok(Response::new(pb::CompactionResponse { header: Some(self.0.header()) }))
+    }
+}

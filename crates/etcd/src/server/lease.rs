@@ -1,0 +1,93 @@
+//! The Lease service. Only translates: a lease that is gone is an answer here, not an error, where etcd makes it one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Kv, KvError};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::core::Core;
+use crate::pb;
+
+/// Answers to keep-alives that may wait for a slow client.
+const ANSWERS: usize = 16;
+
+pub struct LeaseService(pub Arc<Core>);
+
+#[tonic::async_trait]
+impl pb::lease_server::Lease for LeaseService {
+    type LeaseKeepAliveStream = ReceiverStream<Result<pb::LeaseKeepAliveResponse, Status>>;
+
+    async fn lease_grant(&self, request: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
+        // Too short is stretched by the store.
+        let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
+        let granted = self.0.engine.lease_grant(id, ttl).await.map_err(|error| self.0.refuse(error))?;
+        let ttl = seconds(granted.granted_ttl);
+        Ok(Response::new(pb::LeaseGrantResponse { header: Some(self.0.header()), id: granted.id, ttl, error: String::new() }))
+    }
+
+    async fn lease_revoke(&self, request: Request<pb::LeaseRevokeRequest>) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        self.0.engine.lease_revoke(request.into_inner().id).await.map_err(|error| self.0.refuse(error))?;
+        Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.0.header()) }))
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let mut requests = request.into_inner();
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let core = self.0.clone();
+        self.0.tasks.spawn("etcd keep-alive", async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let answer = keep_alive(&core, request.id).await;
+                let is_last = answer.is_err();
+                if answers.send(answer).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let header = Some(self.0.header());
+        Ok(Response::new(match self.0.engine.lease_status(id).await {
+            Ok(status) => pb::LeaseTimeToLiveResponse {
+                header,
+                id,
+                ttl: seconds(status.remaining_ttl),
+                granted_ttl: seconds(status.granted_ttl),
+                keys: if keys { status.keys } else { Vec::new() },
+            },
+            Err(KvError::LeaseNotFound) => pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
+            Err(error) => return Err(self.0.refuse(error)),
+        }))
+    }
+
+    async fn lease_leases(&self, _request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let ids = self.0.engine.leases().await.map_err(|error| self.0.refuse(error))?;
+        let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
+        Ok(Response::new(pb::LeaseLeasesResponse { header: Some(self.0.header()), leases }))
+    }
+}
+
+async fn keep_alive(core: &Core, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let ttl = match core.engine.lease_keep_alive(id).await {
+        Ok(ttl) => seconds(ttl),
+        Err(KvError::LeaseNotFound) => 0,
+        Err(error) => return Err(core.refuse(error)),
+    };
+    Ok(pb::LeaseKeepAliveResponse { header: Some(core.header()), id, ttl })
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

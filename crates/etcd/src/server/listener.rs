@@ -1,0 +1,262 @@
+//! Connections: TCP and Unix sockets, TLS, HTTP/2 and HTTP/1.1, and which service a path belongs to.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use pki::tls::{ClientAuth, ServingCertificate};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
+use tower::Service;
+
+use super::core::Core;
+use super::{Error, auth, cluster, http as plain, kv, lease, maintenance, watch};
+use crate::errors::TONIC_TOO_LARGE;
+use crate::options::ClientTls;
+use crate::pb;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const RELOAD_EVERY: Duration = Duration::from_secs(60);
+/// etcd's defaults for quiet connections (--grpc-keepalive-interval, --grpc-keepalive-timeout).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(7200);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a message may be larger than a request (grpcOverheadBytes).
+const OVERHEAD_BYTES: usize = 512 << 10;
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// A bound socket.
+pub struct Socket {
+    pub url: String,
+    kind: Kind,
+    tls: Option<Arc<Tls>>,
+}
+
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The serving certificate, and the configuration around it.
+pub struct Tls {
+    acceptor: TlsAcceptor,
+    certificate: Arc<ServingCertificate>,
+}
+
+impl Tls {
+    /// `None` where no certificate is configured.
+    pub fn load(options: &ClientTls) -> Result<Option<Arc<Self>>, Error> {
+        let (cert, key) = match (&options.cert_file, &options.key_file) {
+            (None, None) if options.client_cert_auth || options.trusted_ca_file.is_some() => {
+                return Err(Error::Tls("--client-cert-auth and --trusted-ca-file need --cert-file and --key-file".into()));
+            }
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert, key),
+            _ => return Err(Error::Tls("--cert-file and --key-file must both be present or both absent".into())),
+        };
+        let certificate = ServingCertificate::load(cert, key)?;
+        // etcd demands a certificate as soon as it knows whom to believe.
+        let authorities = options.trusted_ca_file.as_ref().map(|path| pki::files::read_required(path)).transpose()?;
+        let clients = match &authorities {
+            Some(bundle) => ClientAuth::Require(bundle),
+            None if options.client_cert_auth => return Err(Error::Tls("--client-cert-auth needs --trusted-ca-file".into())),
+            None => ClientAuth::None,
+        };
+        let config = pki::tls::server_config(certificate.clone(), clients)?;
+        Ok(Some(Arc::new(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })))
+    }
+}
+
+impl Socket {
+    /// Binds a URL; port 0 takes a free one, which `url` then names.
+    pub async fn bind(url: &str, tls: Option<&Arc<Tls>>) -> Result<Self, Error> {
+        let failed = |source| Error::Bind { url: url.to_owned(), source };
+        let (scheme, address) = url.split_once("://").unwrap_or(("http", url));
+        let secure = matches!(scheme, "https" | "unixs");
+        let tls = match (secure, tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some(tls.clone()),
+            (true, None) => return Err(Error::Tls(format!("{url} needs --cert-file and --key-file"))),
+        };
+        if scheme.starts_with("unix") {
+            match std::fs::remove_file(address) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+            let listener = UnixListener::bind(address).map_err(failed)?;
+            return Ok(Self { url: url.to_owned(), kind: Kind::Unix(listener), tls });
+        }
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        Ok(Self { url: format!("{scheme}://{host}:{port}"), kind: Kind::Tcp(listener), tls })
+    }
+
+    /// Takes connections until the tasks stop.
+    pub async fn serve(self, router: Router) {
+        let mut reload = tokio::time::interval(RELOAD_EVERY);
+        let tasks = router.core.tasks.clone();
+        loop {
+            let taken = tokio::select! {
+                _ = reload.tick() => {
+                    if let Some(tls) = &self.tls
+                        && let Err(error) = tls.certificate.reload()
+                    {
+                        tracing::warn!(%error, "the serving certificate cannot be read again, the old one stays");
+                    }
+                    continue;
+                }
+                taken = self.kind.accept() => taken,
+            };
+            match taken {
+                Ok(stream) => {
+                    let (tls, router) = (self.tls.clone(), router.clone());
+                    tasks.spawn("etcd connection", async move {
+                        if let Err(error) = connection(stream, tls, router).await {
+                            tracing::debug!(error, "a connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors and the like: give others time to end.
+                    tracing::warn!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Kind {
+    async fn accept(&self) -> std::io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn connection(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>, router: Router) -> Result<(), String> {
+    match tls {
+        None => http(TokioIo::new(stream), router).await,
+        Some(tls) => {
+            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await;
+            let stream = handshake.map_err(|_| "TLS handshake timed out".to_owned())?.map_err(|error| format!("TLS handshake: {error}"));
+            if let Err(error) = &stream {
+                tracing::warn!(error, "a client was rejected");
+            }
+            http(TokioIo::new(stream?), router).await
+        }
+    }
+}
+
+async fn http<I>(io: I, router: Router) -> Result<(), String>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    let streams = router.max_concurrent_streams;
+    let service = hyper::service::service_fn(move |request| router.clone().call(request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    builder.serve_connection(io, service).await.map_err(|error| error.to_string())
+}
+
+/// All services, by path.
+#[derive(Clone)]
+pub struct Router {
+    core: Arc<Core>,
+    /// Whether this socket serves keys, or only health and metrics.
+    whole: bool,
+    max_concurrent_streams: u32,
+    kv: pb::kv_server::KvServer<kv::KvService>,
+    watch: pb::watch_server::WatchServer<watch::WatchService>,
+    lease: pb::lease_server::LeaseServer<lease::LeaseService>,
+    cluster: pb::cluster_server::ClusterServer<cluster::ClusterService>,
+    maintenance: pb::maintenance_server::MaintenanceServer<maintenance::MaintenanceService>,
+    auth: pb::auth_server::AuthServer<auth::AuthService>,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Router {
+    pub fn new(core: Arc<Core>, max_concurrent_streams: u32) -> Self {
+        let limit = core.max_request_bytes + OVERHEAD_BYTES;
+        Self {
+            whole: true,
+            max_concurrent_streams,
+            kv: pb::kv_server::KvServer::new(kv::KvService(core.clone())).max_decoding_message_size(limit),
+            watch: pb::watch_server::WatchServer::new(watch::WatchService(core.clone())).max_decoding_message_size(limit),
+            lease: pb::lease_server::LeaseServer::new(lease::LeaseService(core.clone())),
+            cluster: pb::cluster_server::ClusterServer::new(cluster::ClusterService(core.clone())),
+            maintenance: pb::maintenance_server::MaintenanceServer::new(maintenance::MaintenanceService(core.clone())),
+            auth: pb::auth_server::AuthServer::new(auth::AuthService(core.clone())),
+            core,
+        }
+    }
+
+    /// For `--listen-metrics-urls`.
+    pub fn metrics_only(&self) -> Self {
+        Self { whole: false, ..self.clone() }
+    }
+
+    async fn call(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path().to_owned();
+        let Some((service, method)) = path.strip_prefix("/etcdserverpb.").and_then(|rest| rest.split_once('/')).filter(|_| self.whole)
+        else {
+            return Ok(self.plain(&request, &path).await);
+        };
+        let (service, answer): (_, Answer) = match service {
+            "KV" => ("etcdserverpb.KV", self.kv.call(request)),
+            "Watch" => ("etcdserverpb.Watch", self.watch.call(request)),
+            "Lease" => ("etcdserverpb.Lease", self.lease.call(request)),
+            "Cluster" => ("etcdserverpb.Cluster", self.cluster.call(request)),
+            "Maintenance" => ("etcdserverpb.Maintenance", self.maintenance.call(request)),
+            "Auth" => ("etcdserverpb.Auth", self.auth.call(request)),
+            other => return Ok(tonic::Status::unimplemented(format!("unknown service etcdserverpb.{other}")).into_http()),
+        };
+        let mut response = answer.await?;
+        let status = tonic::Status::from_header_map(response.headers());
+        let code = status.as_ref().map_or(tonic::Code::Ok, tonic::Status::code);
+        if code != tonic::Code::Unimplemented {
+            self.core.metrics.handled(service, method, code);
+        }
+        if status.is_some_and(|status| status.message().contains(TONIC_TOO_LARGE)) {
+            // gRPC in Go has other words and another code for it.
+            let limit = self.core.max_request_bytes + OVERHEAD_BYTES;
+            response = tonic::Status::resource_exhausted(format!("grpc: received message larger than max ({limit})")).into_http();
+        }
+        Ok(response)
+    }
+
+    async fn plain(&self, request: &Request<Incoming>, path: &str) -> Response<Body> {
+        let is_grpc =
+            request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc {
+            return tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http();
+        }
+        plain::serve(&self.core, request.method(), path, request.uri().query().unwrap_or_default()).await
+    }
+}

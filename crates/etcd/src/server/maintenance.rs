@@ -1,0 +1,126 @@
+//! The Maintenance service: status, checksums, alarms. A snapshot file would have to be etcd's own database format, so it is refused in words.
+
+use std::sync::Arc;
+
+use prost::Message;
+use store::{Engine, Kv, KvError, Revision};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::core::Core;
+use crate::{ETCD_VERSION, errors, pb};
+use pb::alarm_request::AlarmAction;
+
+/// What each checksum of keys starts with: the name of etcd's bucket.
+const KEY_BUCKET: &[u8] = b"key";
+
+pub struct MaintenanceService(pub Arc<Core>);
+
+#[tonic::async_trait]
+impl pb::maintenance_server::Maintenance for MaintenanceService {
+    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
+
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        let request = request.into_inner();
+        if request.action == i32::from(AlarmAction::Activate) {
+            return Err(Status::unimplemented("etcdserver: alarms are raised by the server itself, when its quota is used up"));
+        }
+        // Disarming cannot make room: the alarm ends by itself as soon as a compaction or a deletion has made some.
+        let full = self.0.is_full().await.map_err(|error| self.0.refuse(error))?;
+        let asked = pb::AlarmType::try_from(request.alarm).unwrap_or(pb::AlarmType::None);
+        let is_asked = matches!(asked, pb::AlarmType::None | pb::AlarmType::Nospace);
+        let alarm = pb::AlarmMember { member_id: self.0.identity.member_id, alarm: pb::AlarmType::Nospace.into() };
+        let alarms = if full && is_asked { vec![alarm] } else { Vec::new() };
+        Ok(Response::new(pb::AlarmResponse { header: Some(self.0.header()), alarms }))
+    }
+
+    async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.0.engine.status().await.map_err(|error| self.0.refuse(error))?;
+        let applied = self.0.engine.applied_index();
+        let full = status.db_size_in_use > self.0.quota_bytes;
+        let errors = if full { vec![format!("memberID:{} alarm:NOSPACE ", self.0.identity.member_id)] } else { Vec::new() };
+        Ok(Response::new(pb::StatusResponse {
+            header: Some(self.0.header_at(status.revision)),
+            version: ETCD_VERSION.to_owned(),
+            db_size: bytes(status.db_size),
+            leader: self.0.identity.member_id,
+            raft_index: applied,
+            raft_term: self.0.identity.term,
+            raft_applied_index: applied,
+            errors,
+            db_size_in_use: bytes(status.db_size_in_use),
+            is_learner: false,
+        }))
+    }
+
+    async fn defragment(&self, _request: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+        tracing::info!("a defragmentation was asked for: there is nothing to do, compaction frees its space by itself");
+        Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header()) }))
+    }
+
+    async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let hashed = hash_kv(&self.0.engine, 0).await.map_err(|error| self.0.refuse(error))?;
+        Ok(Response::new(pb::HashResponse { header: Some(self.0.header_at(hashed.revision)), hash: hashed.hash }))
+    }
+
+    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        let hashed = hash_kv(&self.0.engine, request.into_inner().revision).await.map_err(|error| self.0.refuse(error))?;
+        Ok(Response::new(pb::HashKvResponse {
+            header: Some(self.0.header()),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+            hash_revision: hashed.revision,
+        }))
+    }
+
+    async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented(
+            "etcdserver: snapshot files in etcd's format are not supported: copy the keys with 'etcdctl make-mirror', or the data folder of the stopped server",
+        ))
+    }
+
+    async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        if request.into_inner().target_id != self.0.identity.member_id {
+            return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
+        }
+        Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header()) }))
+    }
+
+    async fn downgrade(&self, _request: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(errors::one_member("downgrading"))
+    }
+}
+
+struct Hashed {
+    revision: Revision,
+    /// etcd's way of saying "never": -1.
+    compact_revision: Revision,
+    hash: u32,
+}
+
+/// The checksum that every member with the same keys has: CRC-32C over the rows of etcd's key bucket (server/mvcc/kvstore.go, hashByRev).
+async fn hash_kv(engine: &Engine, revision: Revision) -> Result<Hashed, KvError> {
+    let history = engine.history(revision).await?;
+    let mut hash = crc32c::crc32c(KEY_BUCKET);
+    let mut row = Vec::new();
+    for (kv, place) in history.versions {
+        row.clear();
+        row.extend_from_slice(&kv.mod_revision.to_be_bytes());
+        row.push(b'_');
+        row.extend_from_slice(&i64::from(place).to_be_bytes());
+        let stored = if kv.version == 0 {
+            row.push(b't');
+            pb::KeyValue { key: kv.key, ..Default::default() }
+        } else {
+            kv.into()
+        };
+        stored.encode(&mut row).map_err(|error| KvError::Internal(error.to_string()))?;
+        hash = crc32c::crc32c_append(hash, &row);
+    }
+    let compact_revision = if history.compact_revision == 0 { -1 } else { history.compact_revision };
+    Ok(Hashed { revision: history.revision, compact_revision, hash })
+}
+
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
