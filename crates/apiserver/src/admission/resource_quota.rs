@@ -130,9 +130,7 @@ impl Plugin for ResourceQuotas {
         let mut delta = usage(request, new);
         if let Some(old) = request.old {
             for (name, amount) in usage(request, old) {
-                let zero = amount - amount;
-                let entry = delta.entry(name).or_insert(zero);
-                *entry -= amount;
+                *delta.entry(name).or_insert(Amount::from_int(0, amount.format())) -= amount;
             }
             delta.retain(|_, amount| amount.sign() > 0);
         }

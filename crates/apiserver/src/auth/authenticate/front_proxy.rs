@@ -57,3 +57,40 @@ impl FrontProxy {
 fn text(value: &http::HeaderValue) -> Option<String> {
     value.to_str().ok().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn headers_count_only_beside_the_proxys_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = clock::now();
+        let ca = pki::Authority::create("front-proxy-ca", now).unwrap();
+        let path = dir.path().join("ca.crt");
+        std::fs::write(&path, &ca.certificate_pem).unwrap();
+        let options = AuthOptions {
+            requestheader_client_ca_file: Some(path),
+            requestheader_allowed_names: vec!["front-proxy-client".into()],
+            ..AuthOptions::default()
+        };
+        let proxy = FrontProxy::new(&options).unwrap().unwrap();
+        let headers: HeaderMap = [("x-remote-user", "jo"), ("x-remote-group", "devs"), ("x-remote-extra-acme.com%2fscope", "x")]
+            .into_iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let peer = |authority: &pki::Authority, name: &str| {
+            let (pem, _) = authority.issue(&pki::Leaf::client(name, None), now).unwrap();
+            PeerCertificates(Arc::from(vec![pki::Certificate::from_pem(&pem).unwrap().der]))
+        };
+        let user = proxy.user(&peer(&ca, "front-proxy-client"), &headers).unwrap();
+        assert_eq!((user.name.as_str(), user.groups.as_slice()), ("jo", &["devs".to_owned(), "system:authenticated".to_owned()][..]));
+        assert_eq!(user.extra["acme.com/scope"], ["x"]);
+        assert!(proxy.user(&peer(&ca, "other"), &headers).is_none());
+        let stranger = pki::Authority::create("front-proxy-ca", now).unwrap();
+        assert!(proxy.user(&peer(&stranger, "front-proxy-client"), &headers).is_none());
+        assert!(proxy.user(&peer(&ca, "front-proxy-client"), &HeaderMap::new()).is_none());
+    }
+}
