@@ -46,6 +46,7 @@ impl Kind for Service {
     fn prepare_update(&mut self, old: &Self) {
         self.status = old.status.clone();
         if let (Some(new), Some(old)) = (&mut self.spec, &old.spec) {
+            drop_type_dependent(new, old);
             keep_allocated(new, old);
         }
     }
@@ -191,6 +192,30 @@ fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     }
     if needs_health_check_port(old) && needs_health_check_port(new) && new.health_check_node_port.unwrap_or(0) == 0 {
         new.health_check_node_port = old.health_check_node_port;
+    }
+}
+
+/// What a change of type leaves without a use goes, unless the sender changed it too (strategy.go: dropTypeDependentFields).
+fn drop_type_dependent(new: &mut ServiceSpec, old: &ServiceSpec) {
+    let is_external = |spec: &ServiceSpec| matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
+    let is_balanced = |spec: &ServiceSpec| spec.type_.as_deref() == Some("LoadBalancer");
+    let node_ports = |spec: &ServiceSpec| spec.ports.iter().flatten().map(|port| port.node_port.unwrap_or(0)).collect::<Vec<_>>();
+    if needs_node_port(old) && !needs_node_port(new) && node_ports(new) == node_ports(old) {
+        new.ports.iter_mut().flatten().for_each(|port| port.node_port = None);
+    }
+    if needs_health_check_port(old) && !needs_health_check_port(new) && new.health_check_node_port == old.health_check_node_port {
+        new.health_check_node_port = None;
+    }
+    if is_balanced(old) && !is_balanced(new) {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
+    }
+    if is_external(old) && !is_external(new) && new.external_traffic_policy == old.external_traffic_policy {
+        new.external_traffic_policy = None;
     }
 }
 
