@@ -1,5 +1,7 @@
 //! Log and exec through a fake kubelet over TLS: plain answers, refusals, upgraded streams.
 
+#![allow(clippy::unwrap_used)] // All of this file is tests.
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Every verb and error over the in-process service, as clients see them.
 
+#![allow(clippy::unwrap_used)] // All of this file is tests.
+
 use std::sync::Arc;
 
 use api::core::v1::{ConfigMap, Namespace, Pod, Secret};
@@ -396,6 +398,10 @@ async fn services_get_addresses_and_keep_them() {
     assert!(ip.as_str().unwrap().starts_with("10.") && port.as_i64().unwrap() >= 30000, "{made}");
     let (code, same) = server.json(Method::PUT, &format!("{base}/s"), wanted).await;
     assert_eq!((code, &same["spec"]), (200, &made["spec"]), "an update without them keeps them");
+    let to_plain = r#"{"spec":{"type":"ClusterIP"}}"#;
+    let (code, _, body) = server.send(Method::PATCH, &format!("{base}/s"), "application/merge-patch+json", to_plain).await;
+    let plain: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((code, &plain["spec"]["clusterIP"], &plain["spec"]["ports"][0]["nodePort"]), (200, ip, &Value::Null), "{plain}");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ pub async fn find(call: &Call) -> Result<Found, StatusError> {
         None => call.core.cache.reach_newest().await?,
         Some(revision) => call.core.cache.reach(revision).await?,
     }
-    Ok(from_cache(call, &selection, limit)?)
+    from_cache(call, &selection, limit)
 }
 
 fn from_cache(call: &Call, selection: &Selection, limit: usize) -> Result<Found, StatusError> {

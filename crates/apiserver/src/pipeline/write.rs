@@ -29,7 +29,7 @@ pub fn now() -> Time {
     Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-/// The request as admission sees it. A macro because the parts borrow from different places.
+/// The request as admission sees it.
 pub fn admission<'a>(
     call: &'a Call,
     operation: Operation,
