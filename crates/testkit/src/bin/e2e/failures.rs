@@ -20,7 +20,7 @@ pub fn run(binary: &Path) -> Result<()> {
         Ok(text)
     };
     let cases = [
-        ("busybox nc -l -p 6443 & sleep 0.3;", "", vec!["port 6443 is taken", "--apiserver-bind-port"]),
+        ("busybox nc -l -p 6443 >/dev/null 2>&1 & sleep 0.3;", "", vec!["port 6443 is taken", "--apiserver-bind-port"]),
         ("PATH=/nowhere /usr/bin/env", "", vec!["not found on PATH", "containerd", "apt-get install"]),
         ("", "--container-runtime-endpoint unix:///nowhere.sock", vec!["no container runtime at /nowhere.sock"]),
         ("setpriv --reuid=65534 --regid=65534 --clear-groups", "", vec!["must run as root", "sudo"]),

@@ -22,9 +22,10 @@ use testkit::Cluster;
 /// A test gets the running cluster, makes what it needs in a namespace or under names of its own, and removes it.
 type Test = (&'static str, fn(&Cluster) -> Result<()>);
 
-/// Tests that make hosts and clusters of their own.
-const HOST_TESTS: &[(&str, fn(&Path) -> Result<()>)] =
-    &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
+/// A test that makes hosts and clusters of its own.
+type HostTest = (&'static str, fn(&Path) -> Result<()>);
+
+const HOST_TESTS: &[HostTest] = &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
 
 fn tests() -> Vec<Test> {
     [
