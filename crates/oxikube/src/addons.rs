@@ -1,4 +1,5 @@
-//! Objects that every cluster of `oxikube up` has beside those that components make: the admins' rights, the Service of cluster DNS.
+//! Objects that every cluster of `oxikube up` has beside those that components make: the admins' rights, cluster DNS with its
+//! Service and its rights.
 
 use std::net::IpAddr;
 
@@ -47,7 +48,23 @@ pub async fn ensure(client: &Client, dns: &Dns) -> Result<()> {
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "kubeadm:cluster-admins" }],
     });
-    for object in [admins, service, slice] {
+    // What CoreDNS has (cluster/addons/dns/coredns).
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "system:coredns", "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" } },
+        "rules": [
+            { "apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"] },
+            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+        ],
+    });
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "coredns", "namespace": "kube-system" } });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "system:coredns", "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" } },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system" }],
+    });
+    for object in [admins, account, role, binding, service, slice] {
         apply(client, object).await?;
     }
     Ok(())

@@ -206,6 +206,7 @@ fn start_controllers(site: &Site<'_>) -> Result<()> {
 
 async fn node_components(site: &Site<'_>) -> Result<()> {
     start_network(site)?;
+    start_dns(site).await?;
     start_proxy(site).await?;
     let user = format!("system:node:{}", site.node);
     let kubelet = kubelet::Kubelet::new(kubelet_options(site)?, site.client(&user, &["system:nodes"]), site.tasks.clone()).await?;
@@ -226,6 +227,18 @@ fn start_network(site: &Site<'_>) -> Result<()> {
     let nodes = Informers::new(client, site.tasks.clone()).of();
     let agent = network::agent::Agent::new(flags, Arc::new(host::LinuxNet::here()?), nodes);
     site.tasks.spawn_critical("network", agent.run());
+    Ok(())
+}
+
+async fn start_dns(site: &Site<'_>) -> Result<()> {
+    let flags: dns::Options = component::from_flags(&[
+        format!("--dns-listen={}", std::net::SocketAddr::new(site.address, DNS_PORT)),
+        format!("--dns-domain={}", site.options.service_dns_domain),
+    ])?;
+    let client = site.client("system:serviceaccount:kube-system:coredns", &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
+    let dns = dns::Dns::new(flags, client).await?;
+    let group = site.tasks.clone();
+    site.tasks.spawn_critical("dns", dns.run(group));
     Ok(())
 }
 
