@@ -39,15 +39,19 @@ pub struct RuntimeConfig {
     pub port_mappings: Vec<PortMapping>,
 }
 
-/// A host port. Source: CNI conventions, capability `portMappings`.
+/// A host port. Source: CNI conventions, capability `portMappings`; containerd (go-cni) writes the names with capitals.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
     #[serde(default)]
+    #[serde(alias = "Protocol")]
     pub protocol: String,
     #[serde(default, rename = "hostIP")]
+    #[serde(alias = "HostIP")]
     pub host_ip: String,
 }
 
