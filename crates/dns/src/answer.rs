@@ -246,7 +246,8 @@ impl Lookup<'_> {
 
     fn soa(&self) -> Record {
         let (server, mailbox) = (self.server_name(), format!("hostmaster.{}", self.zone.domain));
-        let data = Data::Soa { server, mailbox, serial: self.zone.serial, refresh: 7200, retry: 1800, expire: 86400, minimum: self.zone.ttl };
+        let data =
+            Data::Soa { server, mailbox, serial: self.zone.serial, refresh: 7200, retry: 1800, expire: 86400, minimum: self.zone.ttl };
         Record { name: self.zone.domain.clone(), ttl: self.zone.ttl, data }
     }
 

@@ -123,8 +123,7 @@ impl Dns {
             namespace.metadata.labels = None;
             namespace.status = None;
         });
-        let (services, slices, namespaces) =
-            (informers.of::<Service>(), informers.of::<EndpointSlice>(), informers.of::<Namespace>());
+        let (services, slices, namespaces) = (informers.of::<Service>(), informers.of::<EndpointSlice>(), informers.of::<Namespace>());
         follow(&self.shared, &services, &slices, &namespaces);
         for (what, listener) in self.side {
             let (shared, registry) = (self.shared.clone(), self.registry.clone());

@@ -24,7 +24,10 @@ fn api(objects: Vec<(&'static str, Value)>) -> client::Client {
             lines.push_str(&format!("{}\n", json!({"type": "ADDED", "object": object})));
         }
         let meta = json!({"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}});
-        lines.push_str(&format!("{}\n", json!({"type": "BOOKMARK", "object": {"metadata": meta, "spec": {}, "addressType": "", "endpoints": []}})));
+        lines.push_str(&format!(
+            "{}\n",
+            json!({"type": "BOOKMARK", "object": {"metadata": meta, "spec": {}, "addressType": "", "endpoints": []}})
+        ));
         async move {
             if !query.contains("sendInitialEvents=true") {
                 return std::future::pending().await;
@@ -37,8 +40,7 @@ fn api(objects: Vec<(&'static str, Value)>) -> client::Client {
 
 fn objects() -> Vec<(&'static str, Value)> {
     let meta = |name: &str| json!({"name": name, "namespace": "default", "resourceVersion": "1", "uid": name});
-    let endpoints: Vec<Value> =
-        (0..100).map(|n| json!({"addresses": [format!("10.244.0.{n}")], "conditions": {"ready": true}})).collect();
+    let endpoints: Vec<Value> = (0..100).map(|n| json!({"addresses": [format!("10.244.0.{n}")], "conditions": {"ready": true}})).collect();
     let mut slice = json!({"metadata": meta("many-1"), "addressType": "IPv4", "endpoints": endpoints, "ports": []});
     slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "many"});
     vec![

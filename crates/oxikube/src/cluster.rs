@@ -235,7 +235,8 @@ async fn start_dns(site: &Site<'_>) -> Result<()> {
         format!("--dns-listen={}", std::net::SocketAddr::new(site.address, DNS_PORT)),
         format!("--dns-domain={}", site.options.service_dns_domain),
     ])?;
-    let client = site.client("system:serviceaccount:kube-system:coredns", &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
+    let client =
+        site.client("system:serviceaccount:kube-system:coredns", &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
     let dns = dns::Dns::new(flags, client).await?;
     let group = site.tasks.clone();
     site.tasks.spawn_critical("dns", dns.run(group));

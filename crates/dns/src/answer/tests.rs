@@ -25,14 +25,19 @@ fn records() -> Records {
     let web = json!({"metadata": meta("web"), "spec": {"clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5", "fd00::5"],
         "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
     add(&records, web, &[]);
-    let ready = |address: &str, hostname: Option<&str>| json!({"addresses": [address], "hostname": hostname, "conditions": {"ready": true}});
+    let ready =
+        |address: &str, hostname: Option<&str>| json!({"addresses": [address], "hostname": hostname, "conditions": {"ready": true}});
     let slice = json!({"metadata": meta("db-1"), "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
         "endpoints": [ready("10.244.0.2", Some("db-0")), ready("10.244.0.3", None),
             {"addresses": ["10.244.0.4"], "conditions": {"ready": false}}]});
     add(&records, json!({"metadata": meta("db"), "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}}), &[slice]);
     add(&records, json!({"metadata": meta("empty"), "spec": {"clusterIP": "None"}}), &[]);
     add(&records, json!({"metadata": meta("ext"), "spec": {"type": "ExternalName", "externalName": "Example.com."}}), &[]);
-    add(&records, json!({"metadata": meta("near"), "spec": {"type": "ExternalName", "externalName": "web.default.svc.cluster.local"}}), &[]);
+    add(
+        &records,
+        json!({"metadata": meta("near"), "spec": {"type": "ExternalName", "externalName": "web.default.svc.cluster.local"}}),
+        &[],
+    );
     records
 }
 
@@ -74,11 +79,7 @@ fn services() {
     check("WEB.Default.svc", kind::A, "NOERROR 10.96.0.5");
     check("web.default.svc", kind::AAAA, "NOERROR fd00::5");
     check("web.default.svc", kind::TXT, "NOERROR ! SOA");
-    check(
-        "_http._tcp.web.default.svc",
-        kind::SRV,
-        "NOERROR 100/80/web.default.svc.cluster.local + 10.96.0.5 fd00::5",
-    );
+    check("_http._tcp.web.default.svc", kind::SRV, "NOERROR 100/80/web.default.svc.cluster.local + 10.96.0.5 fd00::5");
     check("_http._udp.web.default.svc", kind::SRV, "NXDOMAIN ! SOA");
     check("_http._tcp.web.default.svc", kind::A, "NOERROR ! SOA");
     check("_tcp.web.default.svc", kind::A, "NOERROR ! SOA");
@@ -92,7 +93,8 @@ fn services() {
 
 #[test]
 fn headless_services() {
-    let check = |name: &str, kind: u16, expected: &str| assert_eq!(ask(&format!("{name}.default.svc.cluster.local"), kind), expected, "{name}");
+    let check =
+        |name: &str, kind: u16, expected: &str| assert_eq!(ask(&format!("{name}.default.svc.cluster.local"), kind), expected, "{name}");
     check("db", kind::A, "NOERROR 10.244.0.3 10.244.0.2");
     check("db", kind::AAAA, "NOERROR ! SOA");
     check("db-0.db", kind::A, "NOERROR 10.244.0.2");
