@@ -153,21 +153,24 @@ impl State {
     /// Takes every branch and checks every operation on it before anything is written: a transaction is done whole or not at all.
     fn choose(&self, txn: &Txn) -> Result<Vec<bool>, KvError> {
         let mut choice = Vec::with_capacity(1);
-        self.choose_into(txn, &mut choice)?;
+        let mut ranges = Vec::new();
+        self.choose_into(txn, &mut choice, &mut ranges)?;
+        // What is wrong with a put is told before what is wrong with a range, wherever they stand (server/etcdserver/apply.go, Txn).
+        for request in ranges {
+            self.read_revision(request)?;
+        }
         Ok(choice)
     }
 
-    fn choose_into(&self, txn: &Txn, choice: &mut Vec<bool>) -> Result<(), KvError> {
+    fn choose_into<'a>(&self, txn: &'a Txn, choice: &mut Vec<bool>, ranges: &mut Vec<&'a RangeRequest>) -> Result<(), KvError> {
         let succeeded = txn.compare.iter().all(|compare| self.compare(compare));
         choice.push(succeeded);
         for op in if succeeded { &txn.success } else { &txn.failure } {
             match op {
-                Op::Range(request) => {
-                    self.read_revision(request)?;
-                }
+                Op::Range(request) => ranges.push(request),
                 Op::Put(request) => self.check_put(request)?,
                 Op::Delete(_) => {}
-                Op::Txn(inner) => self.choose_into(inner, choice)?,
+                Op::Txn(inner) => self.choose_into(inner, choice, ranges)?,
             }
         }
         Ok(())

@@ -38,7 +38,16 @@ impl pb::kv_server::Kv for KvService {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.0.metrics.puts.inc();
-        let (revision, response) = self.write(Op::Put(convert::put_from_pb(request.into_inner()))).await?;
+        let request = convert::put_from_pb(request.into_inner());
+        let lease = request.lease;
+        let (revision, response) = match self.write(Op::Put(request)).await {
+            // A put alone looks for its lease first, one in a transaction for its key (server/etcdserver/apply.go).
+            Err(status) if lease != 0 && status.message() == KvError::KeyNotFound.to_string() => {
+                self.0.engine.lease_status(lease).await.map_err(|error| self.0.refuse(error))?;
+                return Err(status);
+            }
+            written => written?,
+        };
         let OpResponse::Put(previous) = response else { return Err(self.mismatch()) };
         let header = Some(self.0.header_at(revision));
         Ok(Response::new(pb::PutResponse { header, prev_kv: previous.map(Into::into) }))

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tower::Service;
 
+use super::authority::Lenient;
 use super::core::Core;
 use super::{Error, auth, cluster, http as plain, kv, lease, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
@@ -153,14 +154,14 @@ impl Kind {
 
 async fn connection(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>, router: Router) -> Result<(), String> {
     match tls {
-        None => http(TokioIo::new(stream), router).await,
+        None => http(TokioIo::new(Lenient::new(stream)), router).await,
         Some(tls) => {
             let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await;
             let stream = handshake.map_err(|_| "TLS handshake timed out".to_owned())?.map_err(|error| format!("TLS handshake: {error}"));
             if let Err(error) = &stream {
                 tracing::warn!(error, "a client was rejected");
             }
-            http(TokioIo::new(stream?), router).await
+            http(TokioIo::new(Lenient::new(stream?)), router).await
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The etcd server: opens the store, binds the sockets, runs the services. A cluster of one member.
 
 mod auth;
+mod authority;
 mod cluster;
 mod compactor;
 mod core;
