@@ -228,7 +228,13 @@ fn plain(header: &mut Option<pb::ResponseHeader>) -> i64 {
 
 impl Pair {
     /// Fails where the answers differ; returns the one of both.
-    fn same<T: Debug + PartialEq>(&self, request: &impl Debug, real: Answer<T>, ours: Answer<T>, mut normal: impl FnMut(&mut T)) -> Option<T> {
+    fn same<T: Debug + PartialEq>(
+        &self,
+        request: &impl Debug,
+        real: Answer<T>,
+        ours: Answer<T>,
+        mut normal: impl FnMut(&mut T),
+    ) -> Option<T> {
         let mut plain = |answer: Answer<T>| match answer {
             Ok(response) => {
                 let mut message = response.into_inner();
@@ -354,12 +360,10 @@ impl Pair {
             watch_id: make.of(&[0, 0, 7]),
             ..Default::default()
         };
-        let (real, ours) = (history(&self.real, &create, last, self.revision).await, history(&self.ours, &create, last, self.revision).await);
+        let (real, ours) =
+            (history(&self.real, &create, last, self.revision).await, history(&self.ours, &create, last, self.revision).await);
         let (seed, step) = (self.seed, self.step);
-        assert!(
-            real == ours,
-            "seed {seed}, step {step}, compacted at {compacted}, {create:?}\netcd sent {real:?}\nours sent {ours:?}"
-        );
+        assert!(real == ours, "seed {seed}, step {step}, compacted at {compacted}, {create:?}\netcd sent {real:?}\nours sent {ours:?}");
     }
 }
 
@@ -370,12 +374,16 @@ async fn first<T>(stream: Answer<tonic::Streaming<T>>) -> Answer<T> {
 
 /// What a watch sends: how it was created, all events up to the last one, how it ended. A second watch on the same stream, of the last key, tells the
 /// end where the first does not see it.
-async fn history(client: &Client, create: &pb::WatchCreateRequest, last: &'static str, revision: i64) -> (Vec<pb::WatchResponse>, Vec<pb::Event>) {
+async fn history(
+    client: &Client,
+    create: &pb::WatchCreateRequest,
+    last: &'static str,
+    revision: i64,
+) -> (Vec<pb::WatchResponse>, Vec<pb::Event>) {
     let request = |union| pb::WatchRequest { request_union: Some(union) };
     let (requests, stream) = tokio::sync::mpsc::channel(4);
     requests.send(request(RequestUnion::CreateRequest(create.clone()))).await.unwrap();
-    let mut responses =
-        client.watch.clone().watch(tokio_stream::wrappers::ReceiverStream::new(stream)).await.unwrap().into_inner();
+    let mut responses = client.watch.clone().watch(tokio_stream::wrappers::ReceiverStream::new(stream)).await.unwrap().into_inner();
     let mut others = Vec::new();
     let mut events: Vec<pb::Event> = Vec::new();
     let mut idle = false;

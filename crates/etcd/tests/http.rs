@@ -54,7 +54,8 @@ async fn a_full_store_says_so_and_recovers() {
 #[tokio::test]
 async fn a_folder_in_use_or_of_another_program_is_refused() {
     let etcd = OurEtcd::start().await;
-    let options = Options { data_dir: Some(etcd.dir.path().join("data")), listen_client_urls: "http://127.0.0.1:0".into(), ..Options::default() };
+    let options =
+        Options { data_dir: Some(etcd.dir.path().join("data")), listen_client_urls: "http://127.0.0.1:0".into(), ..Options::default() };
     let refused = etcd::Server::init(options.clone(), &base::Tasks::new()).await.err().unwrap().to_string();
     assert!(refused.contains("is in use by another process"), "{refused}");
     let taken = Options { listen_client_urls: etcd.endpoint.clone(), ..options };
@@ -62,11 +63,8 @@ async fn a_folder_in_use_or_of_another_program_is_refused() {
     assert!(refused.contains(&etcd.endpoint), "{refused}");
     etcd.stop().await;
     let real = common::RealEtcd::start().await;
-    let options = Options {
-        data_dir: Some(real.dir.path().join("data")),
-        listen_client_urls: "http://127.0.0.1:0".into(),
-        ..Options::default()
-    };
+    let options =
+        Options { data_dir: Some(real.dir.path().join("data")), listen_client_urls: "http://127.0.0.1:0".into(), ..Options::default() };
     let refused = etcd::Server::init(options, &base::Tasks::new()).await.err().unwrap().to_string();
     assert!(refused.contains("make-mirror"), "{refused}");
 }

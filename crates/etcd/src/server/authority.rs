@@ -257,11 +257,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, data)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, data)
     }
 
@@ -313,7 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_is_no_authority_is_replaced() {
-        let request = |authority: &[u8]| [PREFACE, &frame(4, 0, &[]), &frame(HEADERS, 5, &block(authority)), &frame(0, 1, b"body")].concat();
+        let request =
+            |authority: &[u8]| [PREFACE, &frame(4, 0, &[]), &frame(HEADERS, 5, &block(authority)), &frame(0, 1, b"body")].concat();
         let padded = |authority: &[u8]| {
             let payload = [&[2_u8, 0, 0, 0, 0, 1][..], &block(authority), &[0, 0]].concat();
             [PREFACE, &frame(HEADERS, END_HEADERS | PADDED | PRIORITY, &payload)].concat()
