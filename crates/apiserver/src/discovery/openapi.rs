@@ -13,7 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::transport::body::Body;
 use crate::transport::response::{self, no_such_page};
 
+/// The media type of the answer; clients ask for it by this name or the older one.
+/// Upstream: pkg/handler/handler.go of kubernetes/kube-openapi.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Form {
@@ -35,10 +38,7 @@ impl OpenApi {
     /// `path` without a trailing slash, below `/openapi`.
     pub async fn serve(self: &Arc<Self>, request: &Request<()>, path: &str) -> Result<Response<Body>, StatusError> {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        // JSON where both are taken: it is what every client reads.
-        let wants = |kind: &str| accept.split(',').any(|clause| clause.split(';').next().is_some_and(|k| k.trim() == kind));
-        let form =
-            if path == "/openapi/v2" && accept.contains(V2_PROTOBUF) && !wants("application/json") { Form::Protobuf } else { Form::Json };
+        let form = if path == "/openapi/v2" && wants_protobuf(accept) { Form::Protobuf } else { Form::Json };
         let Some(document) = self.document(path.to_owned(), form).await? else { return Ok(no_such_page()) };
         let kind = HeaderValue::from_static(if form == Form::Json { "application/json" } else { V2_PROTOBUF });
         let mut response = if request.headers().get(IF_NONE_MATCH).is_some_and(|tag| *tag == document.etag) {
@@ -75,6 +75,12 @@ impl OpenApi {
     }
 }
 
+/// JSON where both are taken: it is what every client reads.
+fn wants_protobuf(accept: &str) -> bool {
+    let kinds = || accept.split(',').filter_map(|clause| clause.split(';').next()).map(str::trim);
+    kinds().any(|kind| kind == V2_PROTOBUF || kind == V2_PROTOBUF_OLD) && kinds().all(|kind| kind != "application/json")
+}
+
 fn make(path: &str, form: Form) -> Option<Bytes> {
     let rows = kinds::rows();
     match (path, form) {
@@ -104,4 +110,21 @@ fn unpack(gzip: &[u8]) -> Result<Bytes, StatusError> {
     let mut out = Vec::new();
     flate2::read::GzDecoder::new(gzip).read_to_end(&mut out).map_err(StatusError::internal)?;
     Ok(out.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protobuf_by_either_name() {
+        let check = |accept: &str, expected: bool| assert_eq!(wants_protobuf(accept), expected, "{accept}");
+        check(V2_PROTOBUF, true);
+        check(V2_PROTOBUF_OLD, true);
+        check("application/com.github.proto-openapi.spec.v2@v1.0+protobuf;q=0.9, text/html", true);
+        check("application/json, application/com.github.proto-openapi.spec.v2@v1.0+protobuf", false);
+        check("application/json", false);
+        check("*/*", false);
+        check("", false);
+    }
 }
