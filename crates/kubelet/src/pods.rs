@@ -197,7 +197,11 @@ impl Pods {
 
     /// A mirror that does not show a manifest of ours, or an old version of it, goes.
     async fn check_mirror(&self, mirror: &Arc<Pod>) {
-        if !self.manifests_read || mirror.metadata.deletion_timestamp.is_some() {
+        if self.manifests_read && mirror.metadata.deletion_timestamp.is_some() {
+            // Nothing runs behind a mirror that its deletion could wait for. If the manifest is still there, its going makes a new one.
+            return self.delete_mirror(mirror).await;
+        }
+        if !self.manifests_read {
             return;
         }
         let own = self.manifests.values().find(|own| pod::name(own) == pod::name(mirror) && pod::namespace(own) == pod::namespace(mirror));

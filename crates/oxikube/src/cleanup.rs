@@ -60,7 +60,7 @@ fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
-/// Removes the empty `kubepods` trees, on cgroup v1 and v2.
+/// Removes the `kubepods` trees, on cgroup v1 and v2. What is busy belongs to pods of somebody else and stays.
 fn remove_cgroups() -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     let mut trees = vec![root.join("kubepods")];
@@ -80,5 +80,11 @@ fn remove_tree(dir: &Path) -> Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    std::fs::remove_dir(dir).with_context(|| format!("removing the cgroup {}", dir.display()))
+    match std::fs::remove_dir(dir) {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::ResourceBusy | std::io::ErrorKind::NotFound) => {
+            tracing::debug!(cgroup = %dir.display(), "in use by others");
+            Ok(())
+        }
+        other => other.with_context(|| format!("removing the cgroup {}", dir.display())),
+    }
 }

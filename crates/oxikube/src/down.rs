@@ -30,12 +30,12 @@ pub async fn run(options: DownOptions) -> Result<()> {
     let socket = known.as_ref().map_or_else(|| layout.containerd_socket(), UpOptions::runtime_socket);
     if containerd::answers(&socket) {
         let count = pods::remove_all(&socket).await.context("removing the pods from the container runtime")?;
-        println!("pods: {count} removed");
+        say!("pods: {count} removed");
     } else if own_runtime && layout.data.join("containerd.toml").exists() {
         // A containerd that crashed leaves shims and namespaces behind; only it can take them away.
         containerd::ensure(&layout).await.context("starting containerd to remove what it left")?;
         let count = pods::remove_all(&socket).await.context("removing the pods from the container runtime")?;
-        println!("pods: {count} removed");
+        say!("pods: {count} removed");
     }
     if own_runtime {
         step("containerd", containerd::stop(&layout).await?);
@@ -44,12 +44,12 @@ pub async fn run(options: DownOptions) -> Result<()> {
     if options.delete_data {
         delete(&layout)?;
     }
-    println!("The cluster is down.");
+    say!("The cluster is down.");
     Ok(())
 }
 
 fn step(what: &str, stopped: bool) {
-    println!("{what}: {}", if stopped { "stopped" } else { "was not running" });
+    say!("{what}: {}", if stopped { "stopped" } else { "was not running" });
 }
 
 /// What the cluster was started with; `None` where none was.

@@ -1,5 +1,10 @@
 //! The multi-call binary: parses the command line and composes components. Holds no logic of theirs.
 
+/// Prints a line. A reader that has left (`oxikube status | head`) is no error.
+macro_rules! say {
+    ($($text:tt)*) => { crate::print_line(&format!($($text)*)) };
+}
+
 mod addons;
 mod cleanup;
 mod cluster;
@@ -104,6 +109,13 @@ async fn load(place: &options::Place, file: &Path) -> Result<()> {
     let layout = place.layout();
     let socket = down::read_state(&layout)?.map_or_else(|| layout.containerd_socket(), |known| known.runtime_socket());
     let text = image::load_file(&socket, file).await.with_context(|| format!("loading {}", file.display()))?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
+}
+
+fn print_line(text: &str) {
+    use std::io::Write;
+    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+        tracing::debug!(%error, "standard output cannot be written");
+    }
 }

@@ -15,10 +15,10 @@ pub async fn run(place: Place) -> Result<()> {
     };
     let mut faults = 0;
     let mut line = |what: &str, result: Result<String>| match result {
-        Ok(text) => println!("{what:<16} ok       {text}"),
+        Ok(text) => say!("{what:<16} ok       {text}"),
         Err(error) => {
             faults += 1;
-            println!("{what:<16} FAILED   {error:#}");
+            say!("{what:<16} FAILED   {error:#}");
         }
     };
     let process = match daemon::running(&layout.pid_file(), "oxikube") {

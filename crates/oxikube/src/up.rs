@@ -15,7 +15,7 @@ use crate::{cluster, daemon, preflight, probe};
 pub async fn run(options: UpOptions) -> Result<()> {
     let layout = options.layout();
     if let Some(pid) = daemon::running(&layout.pid_file(), "oxikube") {
-        println!("The cluster already runs (pid {}). Try: oxikube status", pid.as_raw_nonzero());
+        say!("The cluster already runs (pid {}). Try: oxikube status", pid.as_raw_nonzero());
         return Ok(());
     }
     preflight::check(&options)?;
@@ -58,7 +58,7 @@ async fn background(options: UpOptions) -> Result<()> {
         }
         progress.done(started.elapsed());
     }
-    println!("\nYour cluster is ready. To use it:\n\n  export KUBECONFIG={}\n  kubectl get nodes\n", layout.admin_conf().display());
+    say!("\nYour cluster is ready. To use it:\n\n  export KUBECONFIG={}\n  kubectl get nodes\n", layout.admin_conf().display());
     Ok(())
 }
 
@@ -78,22 +78,18 @@ impl Progress {
     }
 
     fn begin(&mut self, what: &str) {
-        print!("{what:.<24}");
-        flush();
+        let mut out = std::io::stdout();
+        if let Err(error) = write!(out, "{what:.<24}").and_then(|()| out.flush()) {
+            tracing::debug!(%error, "standard output cannot be written");
+        }
     }
 
     fn done(&mut self, elapsed: Duration) {
-        println!(" ok ({:.1} s)", elapsed.as_secs_f64());
+        say!(" ok ({:.1} s)", elapsed.as_secs_f64());
     }
 
     fn fail(&mut self) {
-        println!(" failed");
-    }
-}
-
-fn flush() {
-    if let Err(error) = std::io::stdout().flush() {
-        tracing::debug!(%error, "standard output cannot be flushed");
+        say!(" failed");
     }
 }
 

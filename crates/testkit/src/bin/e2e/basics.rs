@@ -98,7 +98,7 @@ fn changes(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["patch", "configmap", "shared", "--type=merge", "-p", r#"{"data":{"a":null}}"#])?;
     ensure!(cluster.jsonpath(&["configmap", "shared"], "{.data}")? == r#"{"b":"3"}"#, "patched");
     let mut edit = cluster.kubectl_command(&["edit", "configmap", "shared"]);
-    testkit::host::run(edit.env("KUBE_EDITOR", "sed -i s/\"3\"/\"4\"/"))?;
+    testkit::host::run(edit.env("KUBE_EDITOR", "sed -i /^..b:/s/3/4/"))?;
     ensure!(cluster.jsonpath(&["configmap", "shared"], "{.data.b}")? == "4", "edited");
     cluster.kubectl(&["delete", "configmap", "shared"]).map(|_| ())
 }

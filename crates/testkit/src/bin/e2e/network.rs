@@ -63,6 +63,12 @@ fn lookup(cluster: &Cluster, kind: &str, name: &str) -> Result<String> {
     cluster.exec("client", &["nslookup", &format!("-type={kind}"), name, &server])
 }
 
+/// The name of an address in the reverse tree.
+fn reverse(address: &str) -> String {
+    let parts: Vec<&str> = address.split('.').rev().collect();
+    format!("{}.in-addr.arpa.", parts.join("."))
+}
+
 fn names_resolve(cluster: &Cluster) -> Result<()> {
     cluster.apply(NAMED)?;
     cluster.wait_ready("first", 30)?;
@@ -77,8 +83,8 @@ fn names_resolve(cluster: &Cluster) -> Result<()> {
         ("a", "named.default.svc.cluster.local.".to_owned(), pod.clone()),
         ("a", "one.named.default.svc.cluster.local.".to_owned(), pod.clone()),
         ("srv", "_web._tcp.named.default.svc.cluster.local.".to_owned(), "one.named.default.svc.cluster.local".to_owned()),
-        ("ptr", service, "hello.default.svc.cluster.local".to_owned()),
-        ("ptr", pod, "one.named.default.svc.cluster.local".to_owned()),
+        ("ptr", reverse(&service), "hello.default.svc.cluster.local".to_owned()),
+        ("ptr", reverse(&pod), "one.named.default.svc.cluster.local".to_owned()),
     ];
     for (kind, name, answer) in wanted {
         wait::until(Duration::from_secs(10), &format!("{kind} {name}"), || {

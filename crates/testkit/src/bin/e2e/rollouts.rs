@@ -57,7 +57,8 @@ fn scale_update_pause_undo(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["rollout", "pause", "deployment/web"])?;
     cluster.kubectl(&["set", "env", "deployment/web", "V=3"])?;
     cluster.wait_value(&["deployment", "web"], "{.status.conditions[?(@.type==\"Progressing\")].reason}", "DeploymentPaused", 10)?;
-    cluster.wait_value(&["deployment", "web"], "{.status.updatedReplicas}", "", 10)?;
+    let ready = cluster.jsonpath(&["pods", "-l", "app=web"], "{.items[*].spec.containers[0].env[0].value}")?;
+    ensure!(ready == "2 2 2", "a paused deployment makes no new pods: {ready}");
     cluster.kubectl(&["rollout", "resume", "deployment/web"])?;
     rolled_out(cluster)?;
     cluster.kubectl(&["rollout", "undo", "deployment/web", "--to-revision=1"])?;

@@ -110,6 +110,7 @@ fn start(cluster: &Cluster, runtime: &str, processes: &mut Processes) -> Result<
         &flags(&[
             ("kubeconfig", &conf("controller-manager")),
             ("leader-elect", "true"),
+            ("use-service-account-credentials", "true"),
             ("allocate-node-cidrs", "true"),
             ("cluster-cidr", "10.244.0.0/16"),
             ("service-cluster-ip-range", "10.96.0.0/12"),

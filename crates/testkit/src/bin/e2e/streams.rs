@@ -80,7 +80,7 @@ fn exec(cluster: &Cluster) -> Result<()> {
 /// `script` gives kubectl a terminal.
 fn terminals(cluster: &Cluster) -> Result<()> {
     let kubectl = format!(
-        "KUBECONFIG={} kubectl exec -it worker -- sh -c 'test -t 0 && test -t 1 && stty size && echo terminal'",
+        "KUBECONFIG={} kubectl exec -it worker -- sh -c 'test -t 0 && test -t 1 && echo terminal; sleep 1; stty size'",
         cluster.kubeconfig().display()
     );
     let text = output(cluster.host.command("script").args(["-qec", &format!("stty rows 33 cols 77; {kubectl}"), "/dev/null"]))?;
@@ -137,7 +137,9 @@ fn port_forward_and_proxy(cluster: &Cluster) -> Result<()> {
         command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets).stdout(Stdio::piped());
         let mut running = Running(command.spawn()?);
         let mut line = String::new();
-        BufReader::new(running.0.stdout.take().context("a standard output")?).read_line(&mut line)?;
+        // It stays open: kubectl tells every connection.
+        let mut told = BufReader::new(running.0.stdout.take().context("a standard output")?);
+        told.read_line(&mut line)?;
         ensure!(line.contains("Forwarding from"), "{name}: {line}");
         for _ in 0..3 {
             let page = output(cluster.host.command("curl").args(["-sS", "-m", "5", &format!("http://127.0.0.1:{port}/")]))?;
@@ -146,7 +148,8 @@ fn port_forward_and_proxy(cluster: &Cluster) -> Result<()> {
     }
     let mut running = Running(cluster.kubectl_command(&["proxy", "--port=18090"]).stdout(Stdio::piped()).spawn()?);
     let mut first = [0; 20];
-    running.0.stdout.take().context("a standard output")?.read_exact(&mut first)?;
+    let mut told = running.0.stdout.take().context("a standard output")?;
+    told.read_exact(&mut first)?;
     let get = |path: &str| output(cluster.host.command("curl").args(["-sS", "-m", "5", &format!("http://127.0.0.1:18090{path}")]));
     ensure!(get("/version")?.contains("v1.36"), "kubectl proxy reaches /version");
     ensure!(get(&format!("/api/v1/namespaces/default/pods/{pod}:8080/proxy/"))?.trim() == pod, "a pod by the API server's proxy");

@@ -89,16 +89,20 @@ fn kinds_and_updates(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["delete", "configmap/files", "secret/keys"]).map(|_| ())
 }
 
-/// Asks the API with the pod's own credentials. busybox's wget does not check certificates; that the CA is the right one curl checks from the node.
+/// Asks the API from inside the pod with the host's curl (busybox knows too little of TLS), the pod's credentials and its CA bundle.
 const ASK: &str = r#"
-T=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)
-wget -q -O- --no-check-certificate --header "Authorization: Bearer $T" 'https://kubernetes.default.svc/api/v1/namespaces/default/pods?limit=1' 2>&1
+D=/var/run/secrets/kubernetes.io/serviceaccount
+mkdir -p /host/tmp && cp $D/ca.crt /host/BUNDLE
+chroot /host curl -sS -m 5 --cacert /BUNDLE --resolve kubernetes.default.svc:443:$KUBERNETES_SERVICE_HOST -H "Authorization: Bearer $(cat $D/token)" \
+  'https://kubernetes.default.svc/api/v1/namespaces/default/pods?limit=1' 2>&1
 "#;
 
 fn token_works(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["create", "serviceaccount", "reader"])?;
     cluster.kubectl(&["create", "rolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader"])?;
-    cluster.apply(&manifests::sleeper("asker", "  serviceAccountName: reader"))?;
+    let spec = "  serviceAccountName: reader\n  volumes: [{name: host, hostPath: {path: /}}]";
+    let mounted = manifests::sleeper("asker", spec) + "    volumeMounts: [{name: host, mountPath: /host}]\n";
+    cluster.apply(&mounted)?;
     cluster.wait_ready("asker", 30)?;
     let directory = "/var/run/secrets/kubernetes.io/serviceaccount";
     let token = cluster.exec("asker", &["cat", &format!("{directory}/token")])?;
@@ -112,7 +116,7 @@ fn token_works(cluster: &Cluster) -> Result<()> {
     };
     ensure!(ask("/api/v1/namespaces/default/pods")?.contains("\"PodList\""), "the token may list pods");
     ensure!(ask("/api/v1/namespaces/default/secrets")?.contains("\"Forbidden\""), "but not secrets");
-    let inside = cluster.exec("asker", &["sh", "-c", ASK])?;
+    let inside = cluster.exec("asker", &["sh", "-c", &ASK.replace("BUNDLE", bundle.display().to_string().trim_start_matches('/'))])?;
     ensure!(inside.contains("\"PodList\""), "from inside the pod by https://kubernetes.default.svc: {inside}");
     cluster.kubectl(&["delete", "pod", "asker", "--now"])?;
     wait::until(Duration::from_secs(15), "the token ends with its pod", || {
