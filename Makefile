@@ -2,6 +2,7 @@
 
 BINARY := target/release/oxikube
 UP_FLAGS ?=
+E2E_FLAGS ?=
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: up down status build test e2e lint spec bench clean help
@@ -36,7 +37,7 @@ test: build
 # The end-to-end tests start real clusters in network namespaces of their own, so they run beside a cluster on the host.
 e2e: build
 	@scripts/deps run test
-	cargo run --quiet --package testkit --bin e2e -- --binary $(BINARY)
+	cargo run --quiet --package testkit --bin e2e -- --binary $(BINARY) $(E2E_FLAGS)
 
 lint:
 	@scripts/deps build

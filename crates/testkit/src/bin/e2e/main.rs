@@ -1,4 +1,4 @@
-//! The end-to-end tests: real kubectl and containerd against the real binary. `e2e --binary target/release/oxikube [FILTER]`.
+//! The end-to-end tests: real kubectl and containerd against the real binary. `e2e --binary target/release/oxikube [--retries N] [FILTER]`.
 
 mod basics;
 mod failures;
@@ -56,9 +56,11 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let mut binary = PathBuf::from("target/release/oxikube");
     let mut filter = String::new();
+    let mut retries = 0;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--retries" => retries = arguments.next().and_then(|count| count.parse().ok()).context("--retries takes a number")?,
             "--binary" => binary = arguments.next().context("--binary takes a path")?.into(),
             other if other.starts_with('-') => bail!("unknown flag {other}"),
             other => filter = other.to_owned(),
@@ -69,7 +71,7 @@ fn run() -> Result<bool> {
     if chosen.is_empty() && !HOST_TESTS.iter().any(|(name, _)| name.contains(&filter)) {
         bail!("no test has {filter:?} in its name");
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally { retries, ..Tally::default() };
     for (name, test) in HOST_TESTS.iter().filter(|(name, _)| name.contains(&filter)) {
         tally.run(name, || test(&binary));
     }
@@ -84,7 +86,7 @@ fn run() -> Result<bool> {
         }
         cluster.down().context("taking the cluster down")?;
     }
-    let Tally { passed, failed } = tally;
+    let Tally { passed, failed, .. } = tally;
     for name in &failed {
         println!("failed: {name}");
     }
@@ -100,22 +102,28 @@ fn run() -> Result<bool> {
 struct Tally {
     passed: usize,
     failed: Vec<&'static str>,
+    /// How often a test that fails may try again; every failure is told.
+    retries: u32,
 }
 
 impl Tally {
     /// A panic in a test is a failure of that test, and the cluster still goes down.
-    fn run(&mut self, name: &'static str, test: impl FnOnce() -> Result<()>) {
-        let started = testkit::wait::now();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|_| Err(anyhow!("it panicked; see above")));
-        let seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                self.passed += 1;
-                println!("test {name} ... ok ({seconds:.1} s)");
-            }
-            Err(error) => {
-                println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
-                self.failed.push(name);
+    fn run(&mut self, name: &'static str, test: impl Fn() -> Result<()>) {
+        for left in (0..=self.retries).rev() {
+            let started = testkit::wait::now();
+            let result = std::panic::catch_unwind(AssertUnwindSafe(&test)).unwrap_or_else(|_| Err(anyhow!("it panicked; see above")));
+            let seconds = started.elapsed().as_secs_f64();
+            match result {
+                Ok(()) => {
+                    self.passed += 1;
+                    println!("test {name} ... ok ({seconds:.1} s)");
+                    return;
+                }
+                Err(error) if left > 0 => println!("test {name} failed once ({seconds:.1} s), trying again:\n{error:#}\n"),
+                Err(error) => {
+                    println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
+                    self.failed.push(name);
+                }
             }
         }
     }
