@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use crate::limit::TokenBucket;
-use crate::service_account::Tokens;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -42,19 +41,13 @@ impl InProcessUser {
     }
 }
 
-/// What a kubeconfig file's current context says.
-pub async fn config_of(path: impl AsRef<Path>) -> Result<Config, ConnectError> {
-    let path = path.as_ref();
-    let named = |cause| ConnectError::Kubeconfig { path: path.display().to_string(), cause };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(named)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(named)
-}
-
 /// Connects as a kubeconfig file's current context says (certificates, tokens, token files that are read again). `qps` limits requests per second on
 /// the client's side with a burst of twice that; none by default, as the server's priority and fairness does it better.
 pub async fn from_kubeconfig(path: impl AsRef<Path>, user_agent: &str, qps: Option<f32>) -> Result<Client, ConnectError> {
     let path = path.as_ref();
-    let config = config_of(path).await?;
+    let named = |cause| ConnectError::Kubeconfig { path: path.display().to_string(), cause };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(named)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(named)?;
     from_config(config, user_agent, qps).map_err(|error| match error {
         ConnectError::Credentials { cause, .. } => ConnectError::Credentials { path: path.display().to_string(), cause },
         other => other,
@@ -63,16 +56,6 @@ pub async fn from_kubeconfig(path: impl AsRef<Path>, user_agent: &str, qps: Opti
 
 /// Connects as `config` says. Must be called within a Tokio runtime.
 pub fn from_config(config: Config, user_agent: &str, qps: Option<f32>) -> Result<Client, ConnectError> {
-    from_config_with(config, user_agent, qps, None)
-}
-
-/// `tokens` go into the Authorization header in place of the configuration's own.
-pub(crate) fn from_config_with(
-    config: Config,
-    user_agent: &str,
-    qps: Option<f32>,
-    tokens: Option<Arc<Tokens>>,
-) -> Result<Client, ConnectError> {
     // Another part of the process may have chosen it before: it is the same one.
     let _already_chosen = rustls::crypto::ring::default_provider().install_default();
     let agent = HeaderValue::from_str(user_agent).map_err(|_| ConnectError::UserAgent(user_agent.to_owned()))?;
@@ -95,8 +78,7 @@ pub(crate) fn from_config_with(
         .map_err(BoxError::from)
         .service(transport);
     let limit = qps.filter(|&qps| qps > 0.0);
-    let outgoing = Outgoing { tokens, ..Outgoing::new(service, agent, limit, None) };
-    Ok(Client::new(outgoing, config.default_namespace))
+    Ok(Client::new(Outgoing::new(service, agent, limit, None), config.default_namespace))
 }
 
 /// A client of a server in this process: no TCP, no TLS, the same pipeline. `service` is the API server's router.
@@ -120,7 +102,6 @@ struct Outgoing<S> {
     agent: HeaderValue,
     user: Option<Arc<InProcessUser>>,
     limit: Option<Arc<Mutex<TokenBucket>>>,
-    tokens: Option<Arc<Tokens>>,
 }
 
 impl<S> Outgoing<S> {
@@ -129,7 +110,7 @@ impl<S> Outgoing<S> {
             let burst = (qps * 2.0).ceil().max(1.0) as u32;
             Arc::new(Mutex::new(TokenBucket::new(f64::from(qps), burst, base::clock::monotonic())))
         };
-        Self { inner, agent, user, limit: qps.map(bucket), tokens: None }
+        Self { inner, agent, user, limit: qps.map(bucket) }
     }
 }
 
@@ -154,13 +135,10 @@ where
             request.extensions_mut().insert(InProcessUser::clone(user));
         }
         let wait = self.limit.as_ref().map(|limit| limit.lock().reserve(base::clock::monotonic())).unwrap_or_default();
-        let (inner, tokens) = (self.inner.clone(), self.tokens.clone());
+        let inner = self.inner.clone();
         Box::pin(async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
-            }
-            if let Some(tokens) = tokens {
-                request.headers_mut().insert(header::AUTHORIZATION, tokens.header().await?);
             }
             inner.oneshot(request).await.map_err(Into::into)
         })

@@ -10,15 +10,13 @@ pub mod queue;
 pub mod recorder;
 #[cfg(any(test, feature = "script"))]
 pub mod script;
-pub mod service_account;
 pub mod watch;
 
-pub use connect::{ConnectError, InProcessUser, config_of, from_config, from_kubeconfig, in_process};
+pub use connect::{ConnectError, InProcessUser, from_config, from_kubeconfig, in_process};
 pub use informer::{Delta, Informer, Informers, Subscription};
 pub use kube::{self, Api, Client, Resource, ResourceExt};
 pub use leader::{LeaderElector, LeaderOptions};
 pub use meta::{Object, ObjectKey, controller_of, is_controlled_by, key_of, object_ref, owner_reference};
 pub use queue::WorkQueue;
 pub use recorder::{EventType, Recorder};
-pub use service_account::ServiceAccounts;
 pub use watch::Selection;

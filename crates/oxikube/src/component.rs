@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use base::Tasks;
 use clap::Subcommand;
-use client::{Client, LeaderElector, LeaderOptions, Recorder, ServiceAccounts};
+use client::{Client, LeaderElector, LeaderOptions, Recorder};
 
 use crate::signals;
 
