@@ -15,19 +15,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 /// An API that has what it has: lists by streaming, then silence.
-fn api(objects: Vec<(&'static str, Value)>) -> client::Client {
+fn api(objects: Vec<Value>) -> client::Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let query = request.uri().query().unwrap_or_default().to_owned();
-        let path = request.uri().path().to_owned();
-        let mut lines = String::new();
-        for (_, object) in objects.iter().filter(|(resource, _)| path.ends_with(resource)) {
-            lines.push_str(&format!("{}\n", json!({"type": "ADDED", "object": object})));
-        }
+        let (version, kind) = match request.uri().path().rsplit('/').next() {
+            Some("namespaces") => ("v1", "Namespace"),
+            Some("services") => ("v1", "Service"),
+            Some("endpointslices") => ("discovery.k8s.io/v1", "EndpointSlice"),
+            other => panic!("cluster DNS asked for {other:?}"),
+        };
+        let event = |type_: &str, mut object: Value| {
+            object["apiVersion"] = version.into();
+            format!("{}\n", json!({"type": type_, "object": object}))
+        };
+        let mut lines: String =
+            objects.iter().filter(|object| object["kind"] == kind).map(|object| event("ADDED", object.clone())).collect();
         let meta = json!({"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}});
-        lines.push_str(&format!(
-            "{}\n",
-            json!({"type": "BOOKMARK", "object": {"metadata": meta, "spec": {}, "addressType": "", "endpoints": []}})
-        ));
+        lines.push_str(&event("BOOKMARK", json!({"kind": kind, "metadata": meta})));
         async move {
             if !query.contains("sendInitialEvents=true") {
                 return std::future::pending().await;
@@ -38,17 +42,19 @@ fn api(objects: Vec<(&'static str, Value)>) -> client::Client {
     client::Client::new(service, "default")
 }
 
-fn objects() -> Vec<(&'static str, Value)> {
+fn objects() -> Vec<Value> {
     let meta = |name: &str| json!({"name": name, "namespace": "default", "resourceVersion": "1", "uid": name});
+    let service = |name: &str, spec: Value| json!({"kind": "Service", "metadata": meta(name), "spec": spec});
     let endpoints: Vec<Value> = (0..100).map(|n| json!({"addresses": [format!("10.244.0.{n}")], "conditions": {"ready": true}})).collect();
-    let mut slice = json!({"metadata": meta("many-1"), "addressType": "IPv4", "endpoints": endpoints, "ports": []});
+    let mut slice =
+        json!({"kind": "EndpointSlice", "metadata": meta("many-1"), "addressType": "IPv4", "endpoints": endpoints, "ports": []});
     slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "many"});
     vec![
-        ("namespaces", json!({"metadata": {"name": "default", "resourceVersion": "1", "uid": "ns"}})),
-        ("services", json!({"metadata": meta("web"), "spec": {"clusterIP": "10.96.0.5", "ports": [{"port": 80}]}})),
-        ("services", json!({"metadata": meta("many"), "spec": {"clusterIP": "None"}})),
-        ("services", json!({"metadata": meta("ext"), "spec": {"type": "ExternalName", "externalName": "www.example.com"}})),
-        ("endpointslices", slice),
+        json!({"kind": "Namespace", "metadata": {"name": "default", "resourceVersion": "1", "uid": "ns"}}),
+        service("web", json!({"clusterIP": "10.96.0.5", "ports": [{"port": 80}]})),
+        service("many", json!({"clusterIP": "None"})),
+        service("ext", json!({"type": "ExternalName", "externalName": "www.example.com"})),
+        slice,
     ]
 }
 

@@ -1,4 +1,5 @@
 //! The one suite of the store's contract, through the client: on a real etcd and on our server.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Pods on a real containerd, with a stand-in for the API server. Needs root, containerd, runc and busybox-static.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -199,7 +199,7 @@ fn score(profile: &Profile, pod: &PodInfo, slots: &mut [Slot], feasible: &[&Node
             (best, equals) = (at, 1);
         } else if totals[at] == totals[best] {
             equals += 1;
-            if random() % equals == 0 {
+            if random().is_multiple_of(equals) {
                 best = at;
             }
         }

@@ -75,7 +75,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
 fn keep_one(snapshot: &Snapshot, here: &[&Arc<Pod>], surging: bool, plan: &mut Plan) {
     let (finished, running): (Vec<_>, Vec<_>) =
         here.iter().filter(|pod| !pods::is_terminating(pod)).partition(|pod| pods::is_finished(pod));
-    plan.replace.extend(finished.into_iter().map(|pod| Arc::clone(pod)));
+    plan.replace.extend(finished.into_iter().map(Arc::clone));
     let (mut new, mut old) = (0, 0);
     for pod in running {
         let count = if surging && has_hash(pod, &snapshot.hash) { &mut new } else { &mut old };
@@ -115,8 +115,11 @@ fn scaled(value: &IntOrString, total: usize) -> usize {
     }
 }
 
-/// The one running pod of the wanted revision and the one of another. `None` when there are more: they are cleaned up first.
-fn pair<'a>(here: &[&'a Arc<Pod>], hash: &str) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+/// The one running pod of the wanted revision and the one of another.
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
+
+/// `None` when there are more than one of either: they are cleaned up first.
+fn pair<'a>(here: &[&'a Arc<Pod>], hash: &str) -> Option<Pair<'a>> {
     let (new, old): (Vec<&Arc<Pod>>, Vec<&Arc<Pod>>) =
         here.iter().filter(|pod| !pods::is_terminating(pod)).partition(|pod| has_hash(pod, hash));
     (new.len() <= 1 && old.len() <= 1).then(|| (new.first().copied(), old.first().copied()))

@@ -1,7 +1,5 @@
 //! Messages against another implementation (hickory-proto), and against noise.
 
-use std::str::FromStr;
-
 use hickory_proto::op::{Message, Query as HickoryQuery};
 use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;

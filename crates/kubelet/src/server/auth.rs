@@ -37,6 +37,9 @@ pub enum Refusal {
     Failed(String),
 }
 
+/// Who, verb, subresource.
+type Question = (User, String, String);
+
 pub struct Gate {
     client: Client,
     node: String,
@@ -45,7 +48,7 @@ pub struct Gate {
     webhook_access: bool,
     anonymous: bool,
     tokens: Mutex<HashMap<String, (Instant, User)>>,
-    verdicts: Mutex<HashMap<(User, String, String), (Instant, bool)>>,
+    verdicts: Mutex<HashMap<Question, (Instant, bool)>>,
 }
 
 impl Gate {
@@ -109,10 +112,10 @@ impl Gate {
     }
 
     async fn review_token(&self, token: &str) -> Result<User, Refusal> {
-        if let Some((at, user)) = self.tokens.lock().get(token) {
-            if at.elapsed() < TOKEN_TTL {
-                return Ok(user.clone());
-            }
+        if let Some((at, user)) = self.tokens.lock().get(token)
+            && at.elapsed() < TOKEN_TTL
+        {
+            return Ok(user.clone());
         }
         let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -132,10 +135,10 @@ impl Gate {
 
     async fn allowed(&self, user: &User, verb: &str, subresource: &str) -> Result<bool, Refusal> {
         let key = (user.clone(), verb.to_owned(), subresource.to_owned());
-        if let Some((at, allowed)) = self.verdicts.lock().get(&key) {
-            if at.elapsed() < if *allowed { ALLOWED_TTL } else { DENIED_TTL } {
-                return Ok(*allowed);
-            }
+        if let Some((at, allowed)) = self.verdicts.lock().get(&key)
+            && at.elapsed() < if *allowed { ALLOWED_TTL } else { DENIED_TTL }
+        {
+            return Ok(*allowed);
         }
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {

@@ -98,10 +98,10 @@ impl Writer<'_> {
         if self.options.stream.as_deref().is_some_and(|wanted| wanted != record.stream) {
             return;
         }
-        if let Some(since) = self.options.since {
-            if record.time.parse::<jiff::Timestamp>().is_ok_and(|time| time < since) {
-                return;
-            }
+        if let Some(since) = self.options.since
+            && record.time.parse::<jiff::Timestamp>().is_ok_and(|time| time < since)
+        {
+            return;
         }
         if self.options.timestamps && !self.continuing {
             self.push(record.time.as_bytes());

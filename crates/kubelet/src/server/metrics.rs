@@ -1,7 +1,5 @@
 //! Metrics in Prometheus' text, by upstream's names. Pure but for reading counters.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::stats::Summary;
@@ -11,13 +9,12 @@ use crate::pods::Workers;
 
 /// One family: help, type, samples of (labels, value).
 fn family(out: &mut String, name: &str, kind: &str, help: &str, samples: &[(String, f64)]) {
-    // Writing to a String cannot fail.
-    drop(writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}"));
+    out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     for (labels, value) in samples {
-        drop(match labels.is_empty() {
-            true => writeln!(out, "{name} {value}"),
-            false => writeln!(out, "{name}{{{labels}}} {value}"),
-        });
+        match labels.is_empty() {
+            true => out.push_str(&format!("{name} {value}\n")),
+            false => out.push_str(&format!("{name}{{{labels}}} {value}\n")),
+        }
     }
 }
 

@@ -131,7 +131,7 @@ impl Stats {
     fn container(&self, stat: &pb::ContainerStats, name: &str, start_time: String, key: &str, now: jiff::Timestamp) -> Use {
         let number = |value: &Option<pb::UInt64Value>| value.as_ref().map_or(0, |value| value.value);
         let cpu_ns = stat.cpu.as_ref().map_or(0, |cpu| number(&cpu.usage_core_nano_seconds));
-        let memory = stat.memory.clone().unwrap_or_default();
+        let memory = stat.memory.unwrap_or_default();
         let disk = stat.writable_layer.as_ref();
         Use {
             name: name.to_owned(),

@@ -1,3 +1,5 @@
+//! What a pod's worker does next, from what its spec wants and what the runtime has.
+
 use super::*;
 use crate::runtime::SandboxRecord;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! The status that a pod is given, from what the runtime has.
+
 use super::*;
 use crate::pod::container_status::Reasons;
 use crate::probes::Results;
