@@ -12,6 +12,10 @@ use std::time::Duration;
 use etcd::EtcdKv;
 use store::{Compare, KeyRange, Kv, KvError, Op, PutRequest, RangeRequest, Txn, WatchRequest};
 
+/// The binary's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VALUE_BYTES: usize = 256;
 /// What the first argument makes this program: our server.
 const SERVE: &str = "serve";

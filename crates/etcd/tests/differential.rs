@@ -2,6 +2,7 @@
 //! `DIFFERENTIAL_SECONDS` makes it longer.
 //!
 //! Not compared: ids of cluster and member, the term, remaining seconds of leases, the order of what etcd takes from hash maps.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use base::Tasks;
@@ -14,6 +15,8 @@ use crate::signals;
 
 #[derive(Subcommand)]
 pub enum Component {
+    /// The store, with etcd's protocol and flags
+    Etcd(Box<etcd::Options>),
     /// The API server
     KubeApiserver(Box<apiserver::Options>),
     /// Runs the controllers
@@ -27,7 +30,7 @@ pub enum Component {
 }
 
 /// The names that the binary may be called by.
-const NAMES: &[&str] = &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+const NAMES: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
 
 /// `kube-apiserver --flag` becomes `oxikube kube-apiserver --flag`.
 pub fn spread_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
@@ -65,7 +68,14 @@ impl Component {
     /// Runs until a signal ends it or it fails.
     pub async fn run(self) -> Result<()> {
         let tasks = Tasks::new();
+        // What ends by itself after the stop, because it has something to put away.
+        let mut closing = None;
         match self {
+            Self::Etcd(options) => {
+                base::logging::init(1);
+                let server = etcd::Server::init(*options, &tasks).await?;
+                closing = Some(tokio::spawn(server.run(tasks.clone())));
+            }
             Self::KubeApiserver(options) => {
                 base::logging::init(1);
                 apiserver(*options, &tasks).await?;
@@ -99,19 +109,33 @@ impl Component {
         };
         tasks.stop();
         tasks.join().await;
+        if let Some(closing) = closing {
+            closing.await??;
+        }
         if failed { bail!("a part failed: see the log above") } else { Ok(()) }
     }
 }
 
 async fn apiserver(options: apiserver::Options, tasks: &Tasks) -> Result<()> {
-    if !options.etcd_servers.is_empty() {
-        bail!("--etcd-servers: only the embedded store of --data-dir is there yet");
-    }
-    std::fs::create_dir_all(&options.data_dir).with_context(|| format!("making {}", options.data_dir.display()))?;
-    let engine = store::Engine::open(&options.data_dir, store::EngineOptions::default(), tasks).context("opening the store")?;
-    let server = apiserver::ApiServer::new(options, std::sync::Arc::new(engine))?;
+    let kv = open_store(&options, tasks)?;
+    let server = apiserver::ApiServer::new(options, kv)?;
     server.serve(tasks).await?;
     Ok(())
+}
+
+/// The etcd of `--etcd-servers`, or else the embedded store.
+fn open_store(options: &apiserver::Options, tasks: &Tasks) -> Result<Arc<dyn store::Kv>> {
+    if options.etcd_servers.is_empty() {
+        std::fs::create_dir_all(&options.data_dir).with_context(|| format!("making {}", options.data_dir.display()))?;
+        let engine = store::Engine::open(&options.data_dir, store::EngineOptions::default(), tasks).context("opening the store")?;
+        return Ok(Arc::new(engine));
+    }
+    let tls = options.etcd_cafile.clone().map(|ca_file| etcd::EtcdTls {
+        ca_file,
+        cert_file: options.etcd_certfile.clone(),
+        key_file: options.etcd_keyfile.clone(),
+    });
+    Ok(Arc::new(etcd::EtcdKv::connect(&options.etcd_servers, tls.as_ref(), tasks).context("--etcd-servers")?))
 }
 
 async fn connect(kubeconfig: Option<&Path>, agent: &str) -> Result<Client> {
