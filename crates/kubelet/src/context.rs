@@ -42,6 +42,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub machine: RwLock<Machine>,
     pub pressure: RwLock<Pressure>,
+    pub image_use: Mutex<crate::gc::ImageUse>,
     /// Probe attempts by their labels in `/metrics/probes`.
     pub probe_totals: Mutex<HashMap<String, u64>>,
     pub tasks: base::Tasks,

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use crate::context::Context;
+use crate::eviction;
 use crate::node::{info, lease, report};
 use crate::objects::Objects;
 use crate::options::{ConfigError, Options, Settings};
@@ -89,6 +90,7 @@ impl Kubelet {
             recorder: Recorder::new(client.clone(), "kubelet", name),
             machine: RwLock::new(machine),
             pressure: RwLock::default(),
+            image_use: parking_lot::Mutex::default(),
             probe_totals: parking_lot::Mutex::default(),
             settings,
             client,
@@ -120,6 +122,10 @@ impl Kubelet {
         let leased = context.clone();
         tasks.spawn_restarting("node-lease", move || lease::run(leased.clone()));
         self.server.start(self.listeners);
+        let shared = (context.clone(), self.workers.clone());
+        tasks.spawn_restarting("garbage-collection", move || crate::gc::run(shared.0.clone(), shared.1.clone()));
+        let shared = (context.clone(), self.workers.clone());
+        tasks.spawn_restarting("eviction", move || eviction::Manager::new(shared.0.clone(), shared.1.clone()).run());
         start_pods(&context, self.workers).await;
         tasks.stopping().await;
     }

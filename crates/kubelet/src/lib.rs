@@ -8,6 +8,7 @@ pub mod admission;
 pub mod cgroups;
 pub mod context;
 pub mod eviction;
+pub mod gc;
 pub mod kubelet;
 pub mod node;
 pub mod objects;
