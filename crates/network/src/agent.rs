@@ -114,7 +114,8 @@ impl Agent {
     }
 }
 
-fn apply(
+/// Brings the node's network in step with the nodes, once. `previous`: what the last call returned.
+pub fn apply(
     options: &Options,
     net: &dyn Net,
     mut nodes: Vec<NodeNetwork>,
