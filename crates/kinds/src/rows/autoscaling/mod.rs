@@ -1,5 +1,6 @@
 //! The group autoscaling.
 
+mod conversion;
 mod horizontal_pod_autoscaler;
 mod horizontal_pod_autoscaler_v1;
 
