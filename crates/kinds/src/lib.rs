@@ -5,6 +5,7 @@ pub mod check;
 pub mod defaults;
 pub mod facts;
 pub mod kind;
+pub mod omit;
 pub mod openapi;
 pub mod patch;
 pub mod printing;

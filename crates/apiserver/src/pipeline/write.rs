@@ -4,6 +4,7 @@ use api::meta::v1::{ObjectMeta, Time};
 use api::{FieldErrors, StatusError};
 use bytes::Bytes;
 use kinds::Object;
+use kinds::schema::Schema;
 use serde_json::Value;
 use store::{Compare, DeleteRequest, KeyRange, Op, PutRequest, Txn};
 
@@ -57,13 +58,15 @@ pub fn invalid(call: &Call, name: &str, errors: &FieldErrors) -> Result<(), Stat
     if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(call.info().group, call.info().kind, name, errors)) }
 }
 
-/// The JSON value of a typed object with ownership of its fields brought up to date, in the resource's version. Without a resourceVersion.
+/// The JSON value of a typed object as upstream would write it, with ownership of its fields brought up to date, in the resource's version.
+/// Without a resourceVersion.
 pub fn finish(call: &Call, object: &dyn Object, old: Option<&Value>, ownership: &Ownership) -> Value {
     let mut value = object.to_value();
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
         meta.remove("selfLink");
     }
+    kinds::omit::empties(&mut value, Schema::of(call.info().schema));
     if let Ownership::Update(manager) = ownership {
         super::ownership::track(call, old, &mut value, manager);
     }
