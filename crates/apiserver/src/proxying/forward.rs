@@ -14,7 +14,7 @@ use crate::transport::body::{Body, RequestBody};
 const MAX_TEXT: usize = 50_000;
 
 /// Sends the request as it is, with the target as Host.
-pub async fn send(target: &Target, mut request: Request<RequestBody>) -> Result<Response<Incoming>, StatusError> {
+pub async fn send(tasks: &base::Tasks, target: &Target, mut request: Request<RequestBody>) -> Result<Response<Incoming>, StatusError> {
     let failed = |error: hyper::Error| StatusError::internal(format!("error dialing backend: {error}"));
     let host = HeaderValue::from_str(&target.authority()).map_err(StatusError::internal)?;
     request.headers_mut().insert(HOST, host);
@@ -22,7 +22,7 @@ pub async fn send(target: &Target, mut request: Request<RequestBody>) -> Result<
     let connection = target.dial().await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(failed)?;
     // Ends with the answer's body, or with the streams that it is upgraded to.
-    tokio::spawn(async move {
+    tasks.spawn("apiserver-proxied-connection", async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a proxied connection ended");
         }
@@ -31,11 +31,11 @@ pub async fn send(target: &Target, mut request: Request<RequestBody>) -> Result<
 }
 
 /// Sends the request on without the caller's credentials, and the answer back; upgraded connections are joined.
-pub async fn relay(target: &Target, mut request: Request<RequestBody>) -> Result<Response<Body>, StatusError> {
+pub async fn relay(tasks: &base::Tasks, target: &Target, mut request: Request<RequestBody>) -> Result<Response<Body>, StatusError> {
     let upgrades = stream::upgrade::requested(request.headers()).is_some();
     let ours = upgrades.then(|| hyper::upgrade::on(&mut request));
     clean(request.headers_mut(), upgrades);
-    let mut response = send(target, request).await?;
+    let mut response = send(tasks, target, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         clean(response.headers_mut(), false);
         let (parts, body) = response.into_parts();
@@ -43,7 +43,7 @@ pub async fn relay(target: &Target, mut request: Request<RequestBody>) -> Result
     }
     let Some(ours) = ours else { return Err(StatusError::internal("the backend changed the protocol without being asked")) };
     let theirs = hyper::upgrade::on(&mut response);
-    tokio::spawn(async move {
+    tasks.spawn("apiserver-stream", async move {
         let (ours, theirs) = match tokio::try_join!(ours, theirs) {
             Ok(joined) => joined,
             Err(error) => return tracing::debug!(%error, "an upgrade did not happen"),

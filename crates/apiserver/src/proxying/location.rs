@@ -1,26 +1,36 @@
 //! Paths of the kubelet's API for a pod's subresources (upstream: registry/core/pod/strategy.go). Pure.
 
+use api::StatusError;
 use api::core::v1::{Pod, PodSpec};
-use api::{Reason, StatusError};
 
 use crate::transport::query::Query;
 
-const UNBOUND: &str = "does not have a host assigned";
+/// Why a request cannot go on to a kubelet.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// No node has the pod yet.
+    #[error("pod {0} does not have a host assigned")]
+    Unbound(String),
+    #[error(transparent)]
+    Refused(#[from] StatusError),
+}
 
-/// Whether the error says that the pod has no node yet.
-pub fn is_unbound(error: &StatusError) -> bool {
-    error.message().contains(UNBOUND)
+impl From<LocationError> for StatusError {
+    fn from(error: LocationError) -> Self {
+        match error {
+            LocationError::Unbound(_) => Self::bad_request(error.to_string()),
+            LocationError::Refused(status) => status,
+        }
+    }
 }
 
 /// The kubelet's path with its query: `/exec/NS/POD/CONTAINER?command=ls&output=1`.
-pub fn kubelet_path(pod: &Pod, subresource: &str, query: &Query) -> Result<String, StatusError> {
+pub fn kubelet_path(pod: &Pod, subresource: &str, query: &Query) -> Result<String, LocationError> {
     let (namespace, name) = (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
     let spec = pod.spec.as_ref().ok_or_else(|| StatusError::internal("a pod without a spec"))?;
     let container = if subresource == "portforward" { None } else { Some(container(spec, name, query.text("container"))?) };
     if spec.node_name.as_deref().unwrap_or_default().is_empty() {
-        let message = format!("pod {name} {UNBOUND}");
-        // A log of a pod that waits for its node is empty; the others cannot be had.
-        return Err(if subresource == "log" { StatusError::new(Reason::NotFound, message) } else { StatusError::bad_request(message) });
+        return Err(LocationError::Unbound(name.to_owned()));
     }
     let mut pairs: Vec<(&str, String)> = Vec::new();
     let path = match subresource {
@@ -93,7 +103,8 @@ mod tests {
         let list: Vec<_> = containers.iter().map(|name| serde_json::json!({"name": name})).collect();
         let pod = serde_json::json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"nodeName": "x", "containers": list}});
         let seen = kubelet_path(&serde_json::from_value(pod).unwrap(), subresource, &Query::parse(Some(query)));
-        assert_eq!(seen.as_deref().map_err(StatusError::message), expected);
+        let seen = seen.map_err(|error| error.to_string());
+        assert_eq!(seen.as_deref().map_err(String::as_str), expected);
     }
 
     #[test]
@@ -115,7 +126,7 @@ mod tests {
     fn pods_without_a_node() {
         let pod: Pod =
             serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
-        let error = kubelet_path(&pod, "exec", &Query::default()).unwrap_err();
+        let error = StatusError::from(kubelet_path(&pod, "exec", &Query::default()).unwrap_err());
         assert_eq!((error.code(), error.message()), (400, "pod p does not have a host assigned"));
     }
 }

@@ -14,6 +14,7 @@ use stream::translate::{self, Command};
 use stream::upgrade::{self, Upgrade};
 
 pub use dial::Kubelets;
+use location::LocationError;
 
 use crate::admission::{AdmissionRequest, Operation};
 use crate::pipeline::Call;
@@ -47,7 +48,7 @@ pub async fn connect(call: &mut Call, request: Request<RequestBody>) -> Result<R
 }
 
 /// The pod with the kubelet that runs it, and the path there.
-async fn kubelet_of(call: &Call) -> Result<(dial::Target, String), StatusError> {
+async fn kubelet_of(call: &Call) -> Result<(dial::Target, String), LocationError> {
     let name = call.name();
     let pod: Pod = call.core.objects.read(call.namespace(), name).await?.ok_or_else(|| call.not_found(name))?;
     let path = location::kubelet_path(&pod, call.subresource(), &call.query)?;
@@ -59,11 +60,11 @@ async fn kubelet_of(call: &Call) -> Result<(dial::Target, String), StatusError> 
 async fn log(call: &Call) -> Result<Response<Body>, StatusError> {
     let (target, path) = match kubelet_of(call).await {
         // Upstream answers an empty log for a pod that no node has yet.
-        Err(error) if error.is(api::Reason::NotFound) && location::is_unbound(&error) => return Ok(plain_log(Body::empty())),
+        Err(LocationError::Unbound(_)) => return Ok(plain_log(Body::empty())),
         found => found?,
     };
     let request = Request::builder().uri(&path).body(request_body(http_body_util::Empty::new())).map_err(StatusError::internal)?;
-    let response = forward::send(&target, request).await?;
+    let response = forward::send(&call.core.tasks, &target, request).await?;
     if !response.status().is_success() {
         let code = response.status().as_u16();
         return Err(forward::as_status(code, &forward::text(response).await, call.info().resource, call.name()));
@@ -88,7 +89,7 @@ async fn streams(call: &Call, mut request: Request<RequestBody>) -> Result<Respo
         }
     }
     *request.uri_mut() = path.parse().map_err(StatusError::internal)?;
-    forward::relay(&target, request).await
+    forward::relay(&call.core.tasks, &target, request).await
 }
 
 /// Speaks SPDY with the kubelet and, once that stands, WebSocket with the client.
@@ -109,7 +110,7 @@ async fn translated(
         .header(upgrade::STREAM_PROTOCOL_VERSION, inner)
         .body(request_body(http_body_util::Empty::new()))
         .map_err(StatusError::internal)?;
-    let mut answer = forward::send(target, onward).await?;
+    let mut answer = forward::send(&call.core.tasks, target, onward).await?;
     if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         let code = answer.status().as_u16();
         return Err(forward::as_status(code, &forward::text(answer).await, call.info().resource, call.name()));

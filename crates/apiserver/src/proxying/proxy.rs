@@ -20,7 +20,7 @@ pub async fn serve(call: &Call, mut request: Request<RequestBody>) -> Result<Res
     let path = if call.path.rest.is_empty() { "/" } else { call.path.rest.as_str() };
     let uri = call.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     *request.uri_mut() = uri.parse().map_err(StatusError::internal)?;
-    forward::relay(&target, request)
+    forward::relay(&call.core.tasks, &target, request)
         .await
         .map_err(|error| StatusError::new(Reason::ServiceUnavailable, format!("error trying to reach service: {}", error.message())))
 }
