@@ -158,6 +158,47 @@ async fn applies() {
 }
 
 #[tokio::test]
+async fn empty_lists_and_maps_are_not_written() {
+    let server = server().await;
+    let empty = json!({"name": "a", "annotations": {}, "labels": {}, "finalizers": [], "ownerReferences": []});
+    let (code, made) = server.json(Method::POST, MAPS, json!({"metadata": empty, "data": {}})).await;
+    assert_eq!(code, 201);
+    for name in ["annotations", "labels", "finalizers", "ownerReferences"] {
+        assert_eq!(made["metadata"].get(name), None, "{name}");
+    }
+    assert_eq!(made.get("data"), None);
+    let (_, _, bytes) = server
+        .send(Method::PATCH, &format!("{MAPS}/a"), "application/merge-patch+json", r#"{"metadata": {"labels": {}, "annotations": {}}}"#)
+        .await;
+    let patched: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(patched["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"], "nothing is changed by what is not written");
+}
+
+#[tokio::test]
+async fn autoscalers_are_one_object_in_both_versions() {
+    let server = server().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+    let spec = json!({"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 5, "targetCPUUtilizationPercentage": 50});
+    let (code, made) = server.json(Method::POST, &path("v1"), json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    assert_eq!((code, &made["apiVersion"], &made["spec"]), (201, &json!("autoscaling/v1"), &spec), "{made}");
+    let (_, seen) = server.json(Method::GET, &format!("{}/a", path("v2")), Value::Null).await;
+    assert_eq!(seen["spec"]["metrics"][0]["resource"]["target"], json!({"type": "Utilization", "averageUtilization": 50}));
+    let (code, metadata, bytes) = server
+        .send(
+            Method::PATCH,
+            &format!("{}/a", path("v2")),
+            "application/merge-patch+json",
+            r#"{"spec": {"behavior": {"scaleDown": {"selectPolicy": "Disabled"}}}}"#,
+        )
+        .await;
+    assert_eq!(code, 200, "{metadata:?} {bytes:?}");
+    let (_, seen) = server.json(Method::GET, &format!("{}/a", path("v1")), Value::Null).await;
+    let note = seen["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/behavior"].as_str().unwrap();
+    assert_eq!(note, r#"{"ScaleDown":{"SelectPolicy":"Disabled"}}"#);
+}
+
+#[tokio::test]
 async fn lists_in_pages_and_by_selectors() {
     let server = server().await;
     let maps = server.config_maps();
@@ -357,7 +398,8 @@ async fn bindings_give_pods_their_node() {
     let (code, done) = server.json(Method::POST, &format!("{base}/p/binding"), binding.clone()).await;
     assert_eq!((code, &done["status"]), (201, &json!("Success")), "{done}");
     let (_, seen) = server.json(Method::GET, &format!("{base}?fieldSelector=spec.nodeName%3Dn"), Value::Null).await;
-    assert_eq!(seen["items"][0]["metadata"]["name"], "p");
+    let meta = &seen["items"][0]["metadata"];
+    assert_eq!((&meta["name"], &meta["generation"]), (&json!("p"), &json!(1)), "a binding is no change of what is wanted");
     let (code, refused) = server.json(Method::POST, &format!("{base}/p/binding"), binding).await;
     assert_eq!((code, refused["reason"].as_str()), (409, Some("Conflict")));
 }

@@ -118,7 +118,9 @@ async fn swap(
         "" => Some(call.core.effects.reserve(wanted.as_mut(), Some(old), dry_run)?),
         _ => None,
     };
-    if call.info().has_generation && row.spec_changed(wanted.as_ref(), old) {
+    // Neither is a change of what is wanted: upstream's strategies count in PrepareForUpdate, which a binding does not pass.
+    let counts = call.info().has_generation && !matches!(call.subresource(), "status" | "binding");
+    if counts && row.spec_changed(wanted.as_ref(), old) {
         wanted.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
     }
     validate(call, &name, wanted.as_ref(), old)?;
