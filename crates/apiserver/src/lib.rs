@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod auth;
 mod cache;
+mod compactor;
 mod discovery;
 mod effects;
 mod metrics;

@@ -8,6 +8,9 @@ use clap::Args;
 use crate::admission::AdmissionOptions;
 use crate::auth::AuthOptions;
 
+/// Below it are all objects in the store.
+pub const ETCD_PREFIX: &str = "/registry";
+
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Address to listen on.
@@ -23,9 +26,6 @@ pub struct Options {
     pub tls_cert_file: Option<PathBuf>,
     #[arg(long)]
     pub tls_private_key_file: Option<PathBuf>,
-    /// Where a self-signed certificate goes when none is given.
-    #[arg(long)]
-    pub cert_dir: Option<PathBuf>,
     /// Endpoints of etcd. Without them the embedded store of --data-dir is used.
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,
@@ -35,8 +35,12 @@ pub struct Options {
     pub etcd_certfile: Option<PathBuf>,
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
-    #[arg(long, default_value = "/registry")]
+    /// Only the default is served: another is refused at the start.
+    #[arg(long, default_value = ETCD_PREFIX)]
     pub etcd_prefix: String,
+    /// How often what is older than the last such time is forgotten; 0: never.
+    #[arg(long, default_value = "5m0s", value_parser = parse_duration)]
+    pub etcd_compaction_interval: std::time::Duration,
     /// Folder of the embedded store.
     #[arg(long, default_value = "/var/lib/oxikube/store")]
     pub data_dir: PathBuf,
@@ -70,12 +74,6 @@ pub struct Options {
     /// Whether privileged containers may run.
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub allow_privileged: bool,
-    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub profiling: bool,
-    #[arg(long, value_delimiter = ',')]
-    pub feature_gates: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    pub runtime_config: Vec<String>,
     /// Accepted for compatibility: the server logs that it has no effect.
     #[command(flatten)]
     pub ignored: Ignored,
@@ -84,6 +82,14 @@ pub struct Options {
 /// Real flags of upstream that mean nothing here.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Ignored {
+    #[arg(long, hide = true)]
+    pub cert_dir: Option<PathBuf>,
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub feature_gates: Vec<String>,
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub runtime_config: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub profiling: Option<bool>,
     #[arg(long, hide = true)]
     pub storage_backend: Option<String>,
     #[arg(long, hide = true)]
@@ -120,6 +126,11 @@ impl Ignored {
     /// The names of those that were set.
     pub fn named(&self) -> Vec<&'static str> {
         let set = [
+            ("cert-dir", self.cert_dir.is_some()),
+            ("feature-gates", !self.feature_gates.is_empty()),
+            ("runtime-config", !self.runtime_config.is_empty()),
+            // Nothing is profiled: switching it off is obeyed.
+            ("profiling", self.profiling == Some(true)),
             ("storage-backend", self.storage_backend.is_some()),
             ("storage-media-type", self.storage_media_type.is_some()),
             ("endpoint-reconciler-type", self.endpoint_reconciler_type.is_some()),
@@ -194,8 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn flags_without_effect_are_named() {
+        use clap::{Command, FromArgMatches};
+        let check = |flags: &[&str], expected: &[&str]| {
+            let command = Options::augment_args(Command::new("kube-apiserver"));
+            let matches = command.try_get_matches_from([&["kube-apiserver"], flags].concat()).unwrap();
+            assert_eq!(Options::from_arg_matches(&matches).unwrap().ignored.named(), expected, "{flags:?}");
+        };
+        check(&["--feature-gates=A=true,B=false", "--runtime-config=api/all=true"], &["feature-gates", "runtime-config"]);
+        check(&["--profiling=false"], &[]);
+        check(&["--profiling", "--cert-dir=/x"], &["cert-dir", "profiling"]);
+    }
+
+    #[test]
     fn defaults_are_upstreams() {
         let options = Options::default();
+        assert_eq!(options.etcd_compaction_interval.as_secs(), 300);
+        assert_eq!(options.ignored.named(), [""; 0]);
         assert_eq!((options.secure_port, options.event_ttl.as_secs(), options.max_requests_inflight), (6443, 3600, 400));
     }
 }

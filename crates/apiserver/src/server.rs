@@ -16,10 +16,11 @@ use tokio::net::TcpListener;
 use crate::admission::{Admission, AdmissionError};
 use crate::auth::{Auth, AuthError};
 use crate::cache::{Cache, Objects};
+use crate::compactor;
 use crate::discovery::{Discovery, health::Health};
 use crate::effects::{Effects, Leases};
 use crate::metrics::Metrics;
-use crate::options::Options;
+use crate::options::{ETCD_PREFIX, Options};
 use crate::pipeline::{self, Core, Limits};
 use crate::proxying::Kubelets;
 use crate::table::Table;
@@ -57,7 +58,10 @@ impl ApiServer {
         let cache = Arc::new(Cache::new(kv.clone(), table.clone()));
         let objects = Objects { cache: cache.clone(), table: table.clone() };
         let auth = Auth::new(&options.auth, &objects)?;
-        let admission = Admission::new(&options.admission, &objects, &auth)?;
+        let mut admission = Admission::new(&options.admission, &objects, &auth)?;
+        if !options.allow_privileged {
+            admission.refuse_privileged();
+        }
         Self::with(options, kv, table, cache, auth, admission)
     }
 
@@ -79,6 +83,11 @@ impl ApiServer {
         let ignored = options.ignored.named();
         if !ignored.is_empty() {
             tracing::info!(flags = ignored.join(","), "these flags have no effect here");
+        }
+        if options.etcd_prefix.trim_end_matches('/') != ETCD_PREFIX {
+            let message =
+                format!("--etcd-prefix={}: this server keeps its objects below {ETCD_PREFIX}; leave the flag out", options.etcd_prefix);
+            return Err(StartError::Flags(message));
         }
         let core = Core {
             objects: Objects { cache: cache.clone(), table: table.clone() },
@@ -140,6 +149,7 @@ impl ApiServer {
             streams.stop();
         });
         core.effects.start(core.objects.clone(), tasks);
+        compactor::start(&core.kv, core.options.etcd_compaction_interval, tasks);
         let user = client::InProcessUser::new("system:apiserver", &["system:masters", "system:authenticated"]);
         let client = client::in_process(self.service(), user);
         crate::effects::bootstrap::system_namespaces(&client).await.map_err(|error| StartError::Bootstrap(error.to_string()))?;

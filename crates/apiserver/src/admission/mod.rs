@@ -11,11 +11,13 @@ mod owner_references;
 mod plugins;
 mod pod_security;
 mod priority;
+mod privileged;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage;
 mod taint_nodes_by_condition;
+mod templates;
 
 use std::any::Any;
 
@@ -141,6 +143,11 @@ impl Admission {
             plugins.push(Box::new(Escalation::new(rbac.clone(), auth.authorizer.clone())));
         }
         Ok(Self { plugins, objects: Some(objects.clone()) })
+    }
+
+    /// `--allow-privileged=false`.
+    pub fn refuse_privileged(&mut self) {
+        self.plugins.push(Box::new(privileged::Privileged));
     }
 
     /// Just these, for tests.

@@ -6,13 +6,11 @@ mod checks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use api::batch::v1::{CronJob, Job};
-use api::core::v1::{Namespace, Pod, PodSpec, PodTemplate, ReplicationController};
+use api::core::v1::{Namespace, Pod, PodSpec};
 use api::{FieldErrors, Path, StatusError};
 use async_trait::async_trait;
 
-use super::{AdmissionRequest, Operation, Plugin, forbid};
+use super::{AdmissionRequest, Operation, Plugin, forbid, templates};
 use crate::Objects;
 
 pub use checks::violations;
@@ -84,28 +82,6 @@ fn validate_labels(labels: &BTreeMap<String, String>) -> FieldErrors {
         }
     }
     errors
-}
-
-/// The pod template of a workload, for warnings.
-fn template<'a>(request: &'a AdmissionRequest<'_>) -> Option<&'a PodSpec> {
-    macro_rules! of {
-        ($($kind:ty),*) => { $(
-            if let Some(object) = request.get::<$kind>() {
-                return object.spec.as_ref()?.template.spec.as_ref();
-            }
-        )* };
-    }
-    of!(Deployment, DaemonSet, StatefulSet, Job);
-    if let Some(object) = request.get::<ReplicaSet>() {
-        return object.spec.as_ref()?.template.as_ref()?.spec.as_ref();
-    }
-    if let Some(object) = request.get::<ReplicationController>() {
-        return object.spec.as_ref()?.template.as_ref()?.spec.as_ref();
-    }
-    if let Some(object) = request.get::<CronJob>() {
-        return object.spec.job_template.spec.as_ref()?.template.spec.as_ref();
-    }
-    request.get::<PodTemplate>()?.template.as_ref()?.spec.as_ref()
 }
 
 pub struct PodSecurity {
@@ -210,7 +186,7 @@ impl Plugin for PodSecurity {
             ("", "pods", "" | "ephemeralcontainers" | "resize") => self.pod(request),
             ("", "namespaces", "") => self.namespace(request),
             (_, _, "") => {
-                let Some(spec) = template(request) else { return Ok(()) };
+                let Some((_, spec)) = request.object.as_deref().and_then(templates::pod_spec) else { return Ok(()) };
                 let labels = self.labels(request.namespace);
                 let warning = if labels.is_empty() { None } else { warning(&policy(&labels, "warn"), spec) };
                 request.warnings.extend(warning);
