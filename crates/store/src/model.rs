@@ -70,19 +70,27 @@ impl Model {
         }
     }
 
+    /// First all puts, then all ranges.
     fn validate(&self, before: &Map, txn: &Txn) -> Result<(), KvError> {
+        self.validate_each(before, txn, &|op| match op {
+            Op::Put(put) if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) => Err(KvError::KeyNotFound),
+            Op::Put(put) if put.lease != 0 && !self.leases.contains(&put.lease) => Err(KvError::LeaseNotFound),
+            _ => Ok(()),
+        })?;
+        self.validate_each(before, txn, &|op| match op {
+            Op::Range(range) if range.revision > self.revision() => Err(KvError::FutureRevision),
+            Op::Range(range) if range.revision > 0 && range.revision < self.compact_revision => {
+                Err(KvError::Compacted { compact_revision: self.compact_revision })
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn validate_each(&self, before: &Map, txn: &Txn, check: &dyn Fn(&Op) -> Result<(), KvError>) -> Result<(), KvError> {
         for op in if holds(before, txn) { &txn.success } else { &txn.failure } {
-            match op {
-                Op::Range(range) if range.revision > self.revision() => return Err(KvError::FutureRevision),
-                Op::Range(range) if range.revision > 0 && range.revision < self.compact_revision => {
-                    return Err(KvError::Compacted { compact_revision: self.compact_revision });
-                }
-                Op::Put(put) if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) => {
-                    return Err(KvError::KeyNotFound);
-                }
-                Op::Put(put) if put.lease != 0 && !self.leases.contains(&put.lease) => return Err(KvError::LeaseNotFound),
-                Op::Txn(inner) => self.validate(before, inner)?,
-                _ => {}
+            check(op)?;
+            if let Op::Txn(inner) = op {
+                self.validate_each(before, inner, check)?;
             }
         }
         Ok(())
