@@ -43,6 +43,7 @@ lint:
 	@scripts/deps build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo xtask facts --check
 	cargo xtask tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; else echo "cargo-deny is not installed: licences not checked"; fi
 

@@ -39,8 +39,15 @@ impl TestHost {
         })?;
         let subnet = u32::from(slot) * 4;
         let host = Self { name: name.to_owned(), holder, namespace, folder, address: format!("198.18.255.{}", subnet + 2) };
+        host.hide_namespaces()?;
         host.wire(&format!("198.18.255.{}", subnet + 1))?;
         Ok(host)
+    }
+
+    /// The runtime mounts pods' namespaces on files in /run/netns: a folder of this host's own, or the files would outlive the mounts.
+    fn hide_namespaces(&self) -> Result<()> {
+        run(self.command("mkdir").args(["-p", "/run/netns"]))?;
+        run(self.command("mount").args(["-t", "tmpfs", "netns", "/run/netns"]))
     }
 
     fn wire(&self, gateway: &str) -> Result<()> {

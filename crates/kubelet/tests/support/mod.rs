@@ -17,7 +17,6 @@ pub struct Node {
     pub containerd: Containerd,
     pub api: FakeApi,
     pub tasks: Tasks,
-    name: String,
 }
 
 impl Node {
@@ -33,7 +32,7 @@ impl Node {
             json!({"apiVersion": "v1", "kind": "Service",
             "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]}}),
         );
-        let mut this = Self { containerd, api, tasks: Tasks::new(), name: name.to_owned() };
+        let mut this = Self { containerd, api, tasks: Tasks::new() };
         this.start_kubelet().await;
         this
     }
@@ -55,7 +54,7 @@ impl Node {
             hostname_override: Some("test".into()),
             root_dir: Some(dir.join("kubelet")),
             container_runtime_endpoint: Some(self.containerd.endpoint()),
-            cgroup_root: Some(format!("/oxi-kubelet-{}-{}", self.name, std::process::id())),
+            cgroup_root: Some(self.containerd.cgroup.clone()),
             node_ip: vec!["127.0.0.1".parse().unwrap()],
             cluster_dns: vec!["10.96.0.10".into()],
             cluster_domain: Some("cluster.local".into()),
@@ -143,8 +142,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // The kubelet ends before the runtime, which is dropped after this: it would make again what that removes.
         self.tasks.stop();
-        drop(host::cgroups::remove(&format!("/oxi-kubelet-{}-{}", self.name, std::process::id())));
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.tasks.join());
+        if tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(ended)).is_err() {
+            eprintln!("the kubelet's tasks do not end");
+        }
     }
 }
 

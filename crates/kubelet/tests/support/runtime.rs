@@ -12,6 +12,8 @@ const PAUSE: &str = "oxi.test/pause:1";
 
 pub struct Containerd {
     pub dir: PathBuf,
+    /// Where the pods' cgroups go; removed with the containers.
+    pub cgroup: String,
     child: Child,
 }
 
@@ -19,7 +21,8 @@ impl Containerd {
     /// Starts it and imports the images. Panics with the cause: a test without a runtime must not pass.
     pub fn start(name: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test needs root: it runs containers");
-        let dir = PathBuf::from(format!("/tmp/oxi-kubelet-{name}-{}", std::process::id()));
+        let own = format!("oxi-kubelet-{name}-{}", std::process::id());
+        let dir = Path::new("/tmp").join(&own);
         std::fs::create_dir_all(dir.join("cni/bin")).unwrap();
         std::fs::create_dir_all(dir.join("cni/conf")).unwrap();
         write_cni(&dir);
@@ -31,7 +34,7 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .expect("containerd (Debian package containerd) must be installed");
-        let this = Self { dir, child };
+        let this = Self { dir, cgroup: format!("/{own}"), child };
         this.wait_for_socket();
         this.import(IMAGE);
         this.import(PAUSE);
@@ -82,9 +85,15 @@ impl Drop for Containerd {
         }
         drop(self.child.kill());
         drop(self.child.wait());
+        let namespaces = std::fs::read_to_string(self.dir.join("cni/namespaces")).unwrap_or_default();
+        for namespace in namespaces.lines().map(Path::new).filter(|path| path.exists()) {
+            drop(host::mounts::unmount(namespace));
+            drop(std::fs::remove_file(namespace));
+        }
         for mount in host::mounts::below(&self.dir).unwrap_or_default() {
             drop(host::mounts::unmount(&mount));
         }
+        drop(host::cgroups::remove(&self.cgroup));
         if std::env::var_os("OXI_KEEP").is_none() {
             drop(std::fs::remove_dir_all(&self.dir));
         }
@@ -113,13 +122,14 @@ state = "{dir}/state"
     )
 }
 
-/// Gives each pod an address out of its id and brings the loopback up; there is no network behind it.
+/// Gives each pod an address out of its id and brings the loopback up; there is no network behind it. Lists the namespaces that it saw.
 fn write_cni(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let script = r#"#!/bin/sh
 case "$CNI_COMMAND" in
 VERSION) echo '{"cniVersion":"0.4.0","supportedVersions":["0.3.1","0.4.0"]}' ;;
 ADD)
+  echo "$CNI_NETNS" >> "${0%/bin/*}/namespaces"
   nsenter --net="$CNI_NETNS" ip link set lo up
   last=$(printf '%d' "0x$(echo "$CNI_CONTAINERID" | cut -c1-2)")
   mid=$(printf '%d' "0x$(echo "$CNI_CONTAINERID" | cut -c3-4)")
