@@ -249,6 +249,28 @@ async fn watches_see_every_change() {
 }
 
 #[tokio::test]
+async fn watches_of_one_object_see_its_changes_alone() {
+    let server = server().await;
+    let maps = server.config_maps();
+    let from = maps.create(&PostParams::default(), &config_map("b", "1")).await.unwrap().resource_version().unwrap();
+    let mut watch = maps.watch(&WatchParams::default().fields("metadata.name=a"), &from).await.unwrap().boxed();
+    let change = async {
+        for name in ["c", "a"] {
+            maps.create(&PostParams::default(), &config_map(name, "1")).await.unwrap();
+        }
+        for name in ["b", "a"] {
+            maps.delete(name, &DeleteParams::default()).await.unwrap();
+        }
+    };
+    let see = async {
+        let added = watch.try_next().await.unwrap().unwrap();
+        let deleted = watch.try_next().await.unwrap().unwrap();
+        assert!(matches!((&added, &deleted), (WatchEvent::Added(a), WatchEvent::Deleted(b)) if a.name_any() == "a" && b.name_any() == "a"));
+    };
+    tokio::join!(see, change);
+}
+
+#[tokio::test]
 async fn watch_lists_end_with_a_bookmark() {
     let server = server().await;
     let maps = server.config_maps();

@@ -13,11 +13,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::wakes::Wakes;
 
 /// History kept whatever its age; history kept if it is younger than `MAX_AGE`.
 const MIN_EVENTS: usize = 256;
 const MAX_EVENTS: usize = 32 * 1024;
 const MAX_AGE: Duration = Duration::from_secs(75);
+/// After so many changes even those watches read on that none of them was for.
+const CATCH_UP_EVERY: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
@@ -123,7 +126,7 @@ pub struct Collection {
     pub prefix: String,
     pub field_names: Vec<&'static str>,
     state: RwLock<State>,
-    wake: watch::Sender<()>,
+    wakes: Wakes,
 }
 
 impl Collection {
@@ -134,13 +137,7 @@ impl Collection {
             .decode(empty.as_bytes())
             .map(|object| row.selectable_fields(object.as_ref()).into_iter().map(|(name, _)| name).collect())
             .unwrap_or_default();
-        Self {
-            row,
-            prefix: format!("/registry/{}/", info.storage_prefix),
-            field_names,
-            state: RwLock::default(),
-            wake: watch::Sender::new(()),
-        }
+        Self { row, prefix: format!("/registry/{}/", info.storage_prefix), field_names, state: RwLock::default(), wakes: Wakes::default() }
     }
 
     /// Indexes what the store holds under `key` (below the prefix).
@@ -158,18 +155,24 @@ impl Collection {
         state.changed = entries.iter().map(|e| e.revision).max().unwrap_or(0).max(state.changed);
         state.entries = entries.into_iter().map(|entry| ByKey(Arc::new(entry))).collect();
         drop(state);
-        self.wake.send_replace(());
+        self.wakes.reset();
     }
 
     pub fn apply(&self, changes: Vec<Change>) {
         let now = base::clock::monotonic();
         let mut state = self.state.write();
+        let (held, before) = (state.log.len(), state.end());
         for change in changes {
             state.apply(change, now);
         }
+        let events: Vec<Arc<Event>> = state.log.range(held..).cloned().collect();
+        let is_due = before / CATCH_UP_EVERY != state.end() / CATCH_UP_EVERY;
         state.trim(now);
         drop(state);
-        self.wake.send_replace(());
+        self.wakes.changed(&events);
+        if is_due {
+            self.wakes.catch_up();
+        }
     }
 
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
@@ -214,12 +217,18 @@ impl Collection {
 
     /// Resolves whenever something changed.
     pub fn subscribe(&self) -> watch::Receiver<()> {
-        self.wake.subscribe()
+        self.wakes.subscribe()
     }
 
-    /// Forgets history that has become too old.
+    /// Resolves when something changed that has this value in this field, or had it, and perhaps more often.
+    pub fn subscribe_to(&self, field: &str, value: &str) -> watch::Receiver<()> {
+        self.wakes.subscribe_to(field, value)
+    }
+
+    /// Forgets history that has become too old. To be called more often than `MAX_AGE`, so that no watch is left behind.
     pub fn trim(&self) {
         self.state.write().trim(base::clock::monotonic());
+        self.wakes.catch_up();
     }
 }
 
@@ -316,6 +325,38 @@ mod tests {
         assert!(collection.position_after(9).is_err());
         assert!(collection.position_after(10).is_ok());
         assert_eq!(collection.read(0, 1, &mut Vec::new()), Err(TooOld { oldest: 10 }));
+    }
+
+    #[tokio::test]
+    async fn only_those_are_woken_whom_a_change_concerns() {
+        let pods = Collection::new(kinds::find("", "v1", "pods").unwrap());
+        let put = |name: &str, node: &str, revision: i64| {
+            let value = Bytes::from(format!(r#"{{"metadata":{{"name":{name:?}}},"spec":{{"nodeName":{node:?}}}}}"#));
+            pods.apply(vec![Change::Put(pods.entry(&format!("a/{name}"), revision, value).unwrap())]);
+        };
+        let watches =
+            [("spec.nodeName", "x"), ("spec.nodeName", "y"), ("spec.nodeName", ""), ("metadata.name", "p"), ("status.phase", "z")];
+        let mut watches = watches.map(|(field, value)| pods.subscribe_to(field, value));
+        let mut check = |expected: [bool; 5]| {
+            let seen = watches.each_mut().map(|watch| {
+                let changed = watch.has_changed().unwrap();
+                watch.mark_unchanged();
+                changed
+            });
+            assert_eq!(seen, expected);
+        };
+        put("p", "", 1);
+        check([false, false, true, true, true]);
+        put("p", "x", 2);
+        check([true, false, true, true, true]);
+        put("q", "y", 3);
+        check([false, true, false, false, true]);
+        pods.apply(vec![Change::Delete { key: "a/q".into(), revision: 4 }]);
+        check([false, true, false, false, true]);
+        pods.trim();
+        check([true, true, true, true, false]);
+        (5..5 + CATCH_UP_EVERY as i64).for_each(|revision| put("q", "y", revision));
+        check([true, true, true, true, true]);
     }
 
     #[tokio::test]

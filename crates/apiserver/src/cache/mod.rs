@@ -3,6 +3,7 @@
 mod collection;
 mod entry;
 mod objects;
+mod wakes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, watch};
 pub use collection::{Change, Collection, Event, EventKind, TooOld};
 pub use entry::Entry;
 pub use objects::Objects;
+pub use wakes::FIELDS as WAKE_FIELDS;
 
 use crate::table::Table;
 

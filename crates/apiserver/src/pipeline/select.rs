@@ -4,7 +4,7 @@ use api::selector::{FieldSelector, Selector};
 use api::{FieldErrors, Path, Reason, StatusError};
 
 use super::call::Call;
-use crate::cache::{Collection, Entry};
+use crate::cache::{Collection, Entry, WAKE_FIELDS};
 
 /// Label selector, field selector and place, compiled.
 #[derive(Clone)]
@@ -44,6 +44,11 @@ impl Selection {
 
     pub fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_empty()
+    }
+
+    /// The field and value that every selected entry has and by which changes can be told apart.
+    pub fn narrowed(&self) -> Option<(&'static str, &str)> {
+        WAKE_FIELDS.iter().find_map(|field| self.fields.exact(field).map(|value| (*field, value)))
     }
 
     /// Whether the entry is selected; its place is checked too.

@@ -87,7 +87,10 @@ impl Watcher {
             None => call.core.cache.reach_newest().await?,
             Some(revision) => call.core.cache.reach(revision).await?,
         }
-        let wake = collection.subscribe();
+        let wake = match selection.narrowed() {
+            Some((field, value)) => collection.subscribe_to(field, value),
+            None => collection.subscribe(),
+        };
         let reached = call.core.cache.revision();
         // Without a version, or with 0, a watch begins with what is there, unless it says that it does not want to.
         let from_now = matches!(version, None | Some(0));
@@ -139,7 +142,9 @@ impl Watcher {
             return Some(Ok(self.bookmark(revision, true)));
         }
         let mut events = Vec::new();
+        let mut bookmark_due = false;
         loop {
+            // First of all, for a bookmark too: a watch that nothing woke has not looked how far things have come.
             match self.advance(&mut events) {
                 Ok(Some(chunk)) => return Some(Ok(chunk)),
                 Ok(None) => {}
@@ -148,6 +153,10 @@ impl Watcher {
                     return Some(error_frame(&error, self.view).map_err(Into::into));
                 }
             }
+            if bookmark_due && let Some(bookmark) = self.progress_mark() {
+                return Some(Ok(bookmark));
+            }
+            bookmark_due = false;
             let timer = if self.bookmarks { self.deadline.min(self.next_bookmark) } else { self.deadline };
             tokio::select! {
                 changed = self.wake.changed() => changed.ok()?,
@@ -158,9 +167,7 @@ impl Watcher {
                         return None;
                     }
                     self.next_bookmark = now + BOOKMARK_EVERY;
-                    if let Some(bookmark) = self.progress_mark() {
-                        return Some(Ok(bookmark));
-                    }
+                    bookmark_due = true;
                 }
             }
         }
