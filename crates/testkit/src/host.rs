@@ -20,7 +20,8 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    /// `name` is short (up to 7 letters); interfaces are called `oxi-NAME`. `slot` (0 to 63) keeps the addresses of several hosts apart.
+    /// `name` is short (up to 5 letters); interfaces are called `oxi-NAME` with digits of this process. `slot` (0 to 63) keeps the addresses of several hosts
+    /// of a process apart, the process's number those of several processes.
     pub fn new(name: &str, slot: u8) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("tests with real containers need root: they make network namespaces and mounts");
