@@ -72,7 +72,7 @@ pub fn choose(mut candidates: Vec<Candidate>, resource: &str) -> Option<Candidat
 
 /// Bytes in upstream's short form: `100Mi`, `1234Ki`.
 fn quantity(bytes: u64) -> String {
-    if bytes > 0 && bytes % (1 << 20) == 0 { format!("{}Mi", bytes >> 20) } else { format!("{}Ki", bytes >> 10) }
+    if bytes > 0 && bytes.is_multiple_of(1 << 20) { format!("{}Mi", bytes >> 20) } else { format!("{}Ki", bytes >> 10) }
 }
 
 pub struct Manager {
