@@ -172,6 +172,18 @@ async fn empty_lists_and_maps_are_not_written() {
         .await;
     let patched: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(patched["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"], "nothing is changed by what is not written");
+    let container = |args: Value| json!({"name": "c", "image": "i", "args": args});
+    let template = |args: Value| json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container(args)]}});
+    let of =
+        |args: Value| json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template(args)}});
+    let base = "/apis/apps/v1/namespaces/default/deployments";
+    let (_, made) = server.json(Method::POST, base, of(json!([]))).await;
+    let (code, put) = server.json(Method::PUT, &format!("{base}/d"), of(json!([]))).await;
+    assert_eq!((code, &put["metadata"]["generation"]), (200, &json!(1)), "an empty list is no change of the spec");
+    let patch = json!({"spec": {"template": template(json!([]))}}).to_string();
+    let (_, _, bytes) = server.send(Method::PATCH, &format!("{base}/d"), "application/merge-patch+json", &patch).await;
+    let patched: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!((&patched["metadata"]["generation"], &patched["spec"]), (&json!(1), &made["spec"]));
 }
 
 #[tokio::test]

@@ -71,6 +71,13 @@ pub fn object(call: &mut Call, bytes: &Bytes) -> Result<Box<dyn Object>, StatusE
     call.resource.row.decode(&json).map_err(|error| unfit(call, &error.to_string()))
 }
 
+/// The object without what upstream would not write, as stored ones are: to be compared with them.
+pub fn normal(call: &Call, object: &dyn Object) -> Result<Box<dyn Object>, StatusError> {
+    let mut value = object.to_value();
+    kinds::omit::empties(&mut value, Schema::of(call.info().schema));
+    call.resource.row.from_value(value).map_err(StatusError::internal)
+}
+
 /// The body of a subresource with a kind of its own.
 pub fn typed<T: DeserializeOwned>(call: &Call, bytes: &Bytes, api_version: &str, kind: &str) -> Result<T, StatusError> {
     let json = json(call, bytes)?;

@@ -4,6 +4,7 @@ use api::{Reason, StatusError};
 use bytes::Bytes;
 use http::Response;
 use kinds::Object;
+use kinds::schema::Schema;
 use serde_json::Value;
 
 use super::call::Call;
@@ -65,7 +66,9 @@ pub async fn patch(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, Sta
     get::reply(call, 200, updated.entry())
 }
 
-fn decode(call: &mut Call, value: Value) -> Result<Box<dyn Object>, StatusError> {
+fn decode(call: &mut Call, mut value: Value) -> Result<Box<dyn Object>, StatusError> {
+    // Before it is compared with what is stored: what is not written is no change.
+    kinds::omit::empties(&mut value, Schema::of(call.info().schema));
     let json = serde_json::to_vec(&value).map_err(StatusError::internal)?;
     body::check_fields_or(call, &json, |_, why| does_not_fit(&json, why))?;
     let mut object = call.resource.row.decode(&json).map_err(|error| does_not_fit(&json, &error.to_string()))?;

@@ -38,7 +38,8 @@ impl Updated {
 }
 
 pub async fn update(call: &mut Call, bytes: &Bytes) -> Result<Response<Body>, StatusError> {
-    let mut wanted = body::object(call, bytes)?;
+    let wanted = body::object(call, bytes)?;
+    let mut wanted = body::normal(call, wanted.as_ref())?;
     let name = call.name().to_owned();
     let given = wanted.meta().name.as_deref().unwrap_or_default();
     if given.is_empty() {

@@ -52,6 +52,8 @@ pub fn to_v1(mut object: Value) -> Value {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        // Go writes it in v1 always, in v2 only where it is not zero.
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
         let metrics = take_list(status, "currentMetrics");
         if let Some(percent) = metrics.iter().filter(|m| is_cpu(m)).filter_map(|m| percent(m, Side::Current)).next_back() {
             status.insert("currentCPUUtilizationPercentage".into(), percent.clone());
@@ -96,6 +98,9 @@ pub fn to_v2(mut object: Value) -> Value {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        if status.get("currentReplicas").and_then(Value::as_i64) == Some(0) {
+            status.remove("currentReplicas");
+        }
         let own = status.remove("currentCPUUtilizationPercentage").map(|p| Value::from(vec![cpu(p, Side::Current)]));
         // The annotation knows more than the one field.
         if let Some(metrics) = metrics_of(CURRENT_METRICS, Side::Current).and_then(typed::<Vec<MetricStatus>>).or(own) {
