@@ -136,10 +136,9 @@ pub fn remove(path: &str) -> io::Result<()> {
         let entries = std::fs::read_dir(ROOT)?;
         all = entries.filter_map(Result::ok).map(|entry| entry.path().join(path.trim_start_matches('/'))).collect();
     }
-    for folder in all.into_iter().filter(|folder| folder.is_dir()) {
-        remove_tree(&folder)?;
-    }
-    Ok(())
+    // One hierarchy that is still in use does not keep the others.
+    let results: Vec<io::Result<()>> = all.iter().filter(|folder| folder.is_dir()).map(|folder| remove_tree(folder)).collect();
+    results.into_iter().collect()
 }
 
 fn remove_tree(folder: &Path) -> io::Result<()> {

@@ -45,6 +45,11 @@ impl Containerd {
         format!("unix://{}/c.sock", self.dir.display())
     }
 
+    /// The cgroup that this runtime's pods are below; it goes with the runtime.
+    pub fn cgroup(&self) -> String {
+        format!("/{}", self.dir.file_name().unwrap_or_default().to_string_lossy())
+    }
+
     fn wait_for_socket(&self) {
         for _ in 0..200 {
             let asked = Command::new("ctr").args(["-a", &format!("{}/c.sock", self.dir.display()), "version"]).output().unwrap();
@@ -89,6 +94,12 @@ impl Drop for Containerd {
         for namespace in namespaces.lines().map(Path::new).filter(|path| path.exists()) {
             drop(host::mounts::unmount(namespace));
             drop(std::fs::remove_file(namespace));
+        }
+        for _ in 0..20 {
+            if host::cgroups::remove(&self.cgroup()).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
         for mount in host::mounts::below(&self.dir).unwrap_or_default() {
             drop(host::mounts::unmount(&mount));
