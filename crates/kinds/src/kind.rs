@@ -219,4 +219,4 @@ pub const NAME_COLUMN: Column = Column {
 pub const AGE_COLUMN: Column =
     Column { name: "Age", kind: "string", format: "", priority: 0, description: "Time since the object was created." };
 
-pub const DEFAULT_COLUMNS: &[Column] = &[NAME_COLUMN, Column { name: "Created At", ..AGE_COLUMN }];
+pub const DEFAULT_COLUMNS: &[Column] = &[NAME_COLUMN, Column { name: "Created At", kind: "date", ..AGE_COLUMN }];

@@ -8,7 +8,7 @@ mod authentication;
 mod authorization;
 mod autoscaling;
 mod batch;
-mod certificates;
+pub mod certificates;
 mod coordination;
 pub mod core;
 mod discovery;

@@ -6,6 +6,7 @@ mod mutating_webhook_configuration;
 mod validating_admission_policy;
 mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
+mod webhooks;
 
 use crate::row::{Row, TypedRow};
 

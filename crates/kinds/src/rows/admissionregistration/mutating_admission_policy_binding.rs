@@ -3,6 +3,14 @@
 use api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use serde_json::{Value, json};
+
+use super::webhooks;
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, column, name};
+use crate::rows::hooks::all_is_spec;
+use crate::validation::required_text;
+use api::{FieldErrors, Path, names};
 
 impl Kind for MutatingAdmissionPolicyBinding {
     const INFO: KindInfo = KindInfo {
@@ -14,4 +22,37 @@ impl Kind for MutatingAdmissionPolicyBinding {
         unconditional_update: false,
         ..KindInfo::of::<Self>()
     };
+
+    fn default_fields(&mut self) {
+        if let Some(spec) = self.spec.as_mut() {
+            webhooks::default_match(spec.match_resources.as_mut());
+        }
+    }
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        let path = Path::new("spec");
+        let spec = self.spec.clone().unwrap_or_default();
+        required_text(errors, &path.child("policyName"), &spec.policy_name.clone().unwrap_or_default(), names::dns_subdomain);
+        if let Some(resources) = &spec.match_resources {
+            webhooks::match_resources(errors, &path.child("matchResources"), resources);
+        }
+    }
+
+    all_is_spec!();
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, column("PolicyName", "string"), column("ParamRef", "string"), AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let reference = spec.param_ref.map_or_else(
+            || crate::printing::UNSET.to_owned(),
+            |reference| {
+                let name = reference.name.filter(|name| !name.is_empty()).unwrap_or_else(|| "*".to_owned());
+                reference.namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"))
+            },
+        );
+        vec![name(&self.metadata), json!(spec.policy_name.clone().unwrap_or_default()), json!(reference), age(&self.metadata, now)]
+    }
 }

@@ -1,8 +1,9 @@
-//! TokenReview.
+//! TokenReview: answered at once, never stored.
 
 use api::authentication::v1::TokenReview;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path};
 
 impl Kind for TokenReview {
     const INFO: KindInfo = KindInfo {
@@ -13,4 +14,8 @@ impl Kind for TokenReview {
         schema: "io.k8s.api.authentication.v1.TokenReview",
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        crate::validation::required(errors, &Path::new("spec").child("token"), &self.spec.token, "");
+    }
 }

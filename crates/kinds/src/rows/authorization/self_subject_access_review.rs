@@ -1,8 +1,9 @@
-//! SelfSubjectAccessReview.
+//! SelfSubjectAccessReview: answered at once, never stored.
 
 use api::authorization::v1::SelfSubjectAccessReview;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use api::FieldErrors;
 
 impl Kind for SelfSubjectAccessReview {
     const INFO: KindInfo = KindInfo {
@@ -13,4 +14,8 @@ impl Kind for SelfSubjectAccessReview {
         schema: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        super::attributes(errors, self.spec.resource_attributes.is_some(), self.spec.non_resource_attributes.is_some());
+    }
 }

@@ -1,6 +1,6 @@
 //! The group certificates.k8s.io.
 
-mod certificate_signing_request;
+pub mod certificate_signing_request;
 
 use crate::row::{Row, TypedRow};
 

@@ -3,6 +3,12 @@
 use api::networking::v1::IPAddress;
 
 use crate::kind::{Kind, KindInfo, NameRule, Scope};
+use serde_json::{Value, json};
+
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, column, name};
+use crate::validation::required;
+use api::{FieldErrors, Path, names};
 
 impl Kind for IPAddress {
     const INFO: KindInfo = KindInfo {
@@ -13,4 +19,32 @@ impl Kind for IPAddress {
         name_rule: NameRule::PathSegment,
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        crate::validation::each(errors, &Path::new("metadata").child("name"), name, names::ip(name));
+        let path = Path::new("spec").child("parentRef");
+        required(errors, &path.child("resource"), &self.spec.parent_ref.resource, "");
+        required(errors, &path.child("name"), &self.spec.parent_ref.name, "");
+    }
+
+    fn validate_update(&self, old: &Self, errors: &mut FieldErrors) {
+        crate::validation::immutable(errors, &Path::new("spec").child("parentRef"), &self.spec.parent_ref, &old.spec.parent_ref);
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, column("ParentRef", "string"), AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        let owner = &self.spec.parent_ref;
+        let group = owner.group.as_deref().filter(|group| !group.is_empty());
+        let resource = group.map_or_else(|| owner.resource.clone(), |group| format!("{}.{group}", owner.resource));
+        let place = owner.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let parent = match place {
+            Some(namespace) => format!("{resource}/{namespace}/{}", owner.name),
+            None => format!("{resource}/{}", owner.name),
+        };
+        vec![name(&self.metadata), json!(parent), age(&self.metadata, now)]
+    }
 }

@@ -3,6 +3,11 @@
 use api::resource::v1::DeviceClass;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use serde_json::Value;
+
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, name};
+use crate::rows::hooks::all_is_spec;
 
 impl Kind for DeviceClass {
     const INFO: KindInfo = KindInfo {
@@ -12,4 +17,14 @@ impl Kind for DeviceClass {
         has_generation: true,
         ..KindInfo::of::<Self>()
     };
+
+    all_is_spec!();
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        vec![name(&self.metadata), age(&self.metadata, now)]
+    }
 }

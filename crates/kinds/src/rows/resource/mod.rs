@@ -1,6 +1,7 @@
 //! The group resource.k8s.io.
 
 mod device_class;
+mod devices;
 mod resource_claim;
 mod resource_claim_template;
 mod resource_slice;

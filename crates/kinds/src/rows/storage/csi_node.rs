@@ -3,6 +3,12 @@
 use api::storage::v1::CSINode;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use serde_json::{Value, json};
+
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, column, name};
+use crate::validation::{required, required_text};
+use api::{FieldErrors, Path, names};
 
 impl Kind for CSINode {
     const INFO: KindInfo = KindInfo {
@@ -12,4 +18,25 @@ impl Kind for CSINode {
         unconditional_update: false,
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        let mut seen: Vec<&str> = Vec::new();
+        for (index, driver) in self.spec.drivers.iter().enumerate() {
+            let path = Path::new("spec").child("drivers").index(index);
+            required_text(errors, &path.child("name"), &driver.name, names::dns_subdomain);
+            required(errors, &path.child("nodeID"), &driver.node_id, "");
+            if seen.contains(&driver.name.as_str()) {
+                errors.duplicate(&path.child("name"), &driver.name);
+            }
+            seen.push(&driver.name);
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, column("Drivers", "integer"), AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        vec![name(&self.metadata), json!(self.spec.drivers.len()), age(&self.metadata, now)]
+    }
 }

@@ -3,6 +3,11 @@
 use api::storage::v1::VolumeAttributesClass;
 
 use crate::kind::{Kind, KindInfo, Scope};
+use serde_json::{Value, json};
+
+use crate::kind::Column;
+use crate::printing::{AGE, NAME, age, column, name};
+use api::{FieldErrors, Path, names};
 
 impl Kind for VolumeAttributesClass {
     const INFO: KindInfo = KindInfo {
@@ -12,4 +17,27 @@ impl Kind for VolumeAttributesClass {
         schema: "io.k8s.api.storage.v1.VolumeAttributesClass",
         ..KindInfo::of::<Self>()
     };
+
+    fn validate(&self, errors: &mut FieldErrors) {
+        crate::validation::required_text(errors, &Path::new("driverName"), &self.driver_name, names::dns_subdomain);
+        if self.parameters.as_ref().is_none_or(|parameters| parameters.is_empty()) {
+            errors.required(&Path::new("parameters"), "must contain at least one key/value pair");
+        }
+    }
+
+    fn validate_update(&self, old: &Self, errors: &mut FieldErrors) {
+        for (field, same) in [("driverName", self.driver_name == old.driver_name), ("parameters", self.parameters == old.parameters)] {
+            if !same {
+                errors.forbidden(&Path::new(field), &format!("updates to {field} are forbidden."));
+            }
+        }
+    }
+
+    fn columns() -> &'static [Column] {
+        const { &[NAME, column("DriverName", "string"), AGE] }
+    }
+
+    fn cells(&self, now: jiff::Timestamp) -> Vec<Value> {
+        vec![name(&self.metadata), json!(self.driver_name), age(&self.metadata, now)]
+    }
 }
