@@ -1,17 +1,15 @@
 //! MutatingAdmissionPolicy.
 
 use api::admissionregistration::v1::MutatingAdmissionPolicy;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use super::webhooks;
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::{one_of, one_of_present};
-use api::{FieldErrors, Path};
 
 impl Kind for MutatingAdmissionPolicy {
     const INFO: KindInfo = KindInfo {

@@ -1,16 +1,14 @@
 //! MutatingAdmissionPolicyBinding.
 
 use api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use super::webhooks;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::required_text;
-use api::{FieldErrors, Path, names};
 
 impl Kind for MutatingAdmissionPolicyBinding {
     const INFO: KindInfo = KindInfo {

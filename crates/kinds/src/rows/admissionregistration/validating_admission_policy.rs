@@ -1,17 +1,15 @@
 //! ValidatingAdmissionPolicy.
 
 use api::admissionregistration::v1::ValidatingAdmissionPolicy;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use super::webhooks;
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{one_of_present, required};
-use api::{FieldErrors, Path};
 
 impl Kind for ValidatingAdmissionPolicy {
     const INFO: KindInfo = KindInfo {

@@ -1,16 +1,14 @@
 //! ValidatingWebhookConfiguration.
 
+use api::FieldErrors;
 use api::admissionregistration::v1::ValidatingWebhookConfiguration;
-
-use crate::kind::{Kind, KindInfo, Scope};
 use serde_json::{Value, json};
 
 use super::webhooks::{self, Webhook};
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
-use api::FieldErrors;
 
 impl Kind for ValidatingWebhookConfiguration {
     const INFO: KindInfo = KindInfo {

@@ -1,11 +1,10 @@
 //! CustomResourceDefinition: the row of the rows that come at run time. Rules on schemas are in `schema` of the API server.
 
+use api::{FieldErrors, Path, names};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
-use api::{FieldErrors, Path, names};
-
 use crate::defaults::{set, set_text};
+use crate::kind::{Kind, KindInfo, Scope, Subresource};
 use crate::validation::{each, immutable, one_of, required, required_text};
 
 impl Kind for CustomResourceDefinition {

@@ -1,13 +1,11 @@
 //! APIService: a group version, and who serves it.
 
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope, Subresource};
 use api::{FieldErrors, Path, names};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde_json::{Value, json};
 
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{required, required_text};

@@ -1,12 +1,10 @@
 //! ControllerRevision: a past template of a DaemonSet or StatefulSet.
 
 use api::apps::v1::ControllerRevision;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, NONE, age, column, name};
 use crate::validation::{immutable, not_negative};
 

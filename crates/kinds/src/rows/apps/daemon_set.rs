@@ -1,15 +1,11 @@
 //! DaemonSet.
 
-use api::apps::v1::DaemonSet;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::IntOrString;
-use api::apps::v1::DaemonSetSpec;
-use api::{FieldErrors, Path};
+use api::apps::v1::{DaemonSet, DaemonSetSpec};
+use api::{FieldErrors, IntOrString, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{self, set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, containers, labels, name, selector, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{self, at_most_hundred_percent, immutable, int_or_percent, is_zero, not_negative_opt, pod_template};

@@ -1,14 +1,11 @@
 //! ReplicaSet.
 
-use api::apps::v1::ReplicaSet;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::apps::v1::ReplicaSetSpec;
+use api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{self, set};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, containers, name, selector, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{immutable, not_negative_opt, pod_template};

@@ -1,14 +1,11 @@
 //! StatefulSet.
 
-use api::apps::v1::StatefulSet;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::apps::v1::StatefulSetSpec;
+use api::apps::v1::{StatefulSet, StatefulSetSpec};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{self, set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, containers, name, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{at_most_hundred_percent, int_or_percent, is_zero, not_negative_opt, one_of, pod_template, shown};

@@ -1,9 +1,9 @@
 //! TokenReview: answered at once, never stored.
 
 use api::authentication::v1::TokenReview;
+use api::{FieldErrors, Path};
 
 use crate::kind::{Kind, KindInfo, Scope};
-use api::{FieldErrors, Path};
 
 impl Kind for TokenReview {
     const INFO: KindInfo = KindInfo {

@@ -1,10 +1,9 @@
 //! LocalSubjectAccessReview: answered at once, never stored.
 
 use api::authorization::v1::LocalSubjectAccessReview;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 
+use crate::kind::{Kind, KindInfo};
 use crate::validation::shown;
 
 impl Kind for LocalSubjectAccessReview {

@@ -1,9 +1,9 @@
 //! SelfSubjectAccessReview: answered at once, never stored.
 
+use api::FieldErrors;
 use api::authorization::v1::SelfSubjectAccessReview;
 
 use crate::kind::{Kind, KindInfo, Scope};
-use api::FieldErrors;
 
 impl Kind for SelfSubjectAccessReview {
     const INFO: KindInfo = KindInfo {

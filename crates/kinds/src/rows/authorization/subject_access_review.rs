@@ -1,9 +1,9 @@
 //! SubjectAccessReview: answered at once, never stored.
 
 use api::authorization::v1::SubjectAccessReview;
+use api::{FieldErrors, Path};
 
 use crate::kind::{Kind, KindInfo, Scope};
-use api::{FieldErrors, Path};
 
 impl Kind for SubjectAccessReview {
     const INFO: KindInfo = KindInfo {

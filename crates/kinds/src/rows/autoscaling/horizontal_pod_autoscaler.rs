@@ -1,17 +1,14 @@
 //! HorizontalPodAutoscaler of v2: it owns the bytes that v1 shows too.
 
-use api::autoscaling::v2::HorizontalPodAutoscaler;
-
-use crate::kind::{Kind, KindInfo, Subresource};
 use api::autoscaling::v2::{
-    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec,
-    MetricTarget, MetricValueStatus, ResourceMetricSource,
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
+    HorizontalPodAutoscalerStatus, MetricSpec, MetricTarget, MetricValueStatus, ResourceMetricSource,
 };
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, NONE, UNKNOWN, UNSET, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{POSITIVE, not_supported_sorted, one_of, required, required_text};

@@ -1,14 +1,12 @@
 //! HorizontalPodAutoscaler of autoscaling/v1: stored as v2.
 
 use api::autoscaling::v1::HorizontalPodAutoscaler;
-
-use super::conversion;
-use crate::kind::{Kind, KindInfo, Subresource};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
+use super::conversion;
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, UNKNOWN, UNSET, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::POSITIVE;

@@ -1,14 +1,12 @@
 //! CronJob.
 
 use api::batch::v1::CronJob;
-
-use crate::kind::{Kind, KindInfo, Subresource};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use super::{job, schedule};
 use crate::defaults::{set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, NONE, UNSET, age, bool_or, column, containers, name, selector, since, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{metadata, not_negative_opt, one_of};

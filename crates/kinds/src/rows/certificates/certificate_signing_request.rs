@@ -1,13 +1,10 @@
 //! CertificateSigningRequest.
 
-use api::certificates::v1::CertificateSigningRequest;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope, Subresource};
-use api::certificates::v1::CertificateSigningRequestStatus;
+use api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestStatus};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
 use crate::printing::{AGE, NAME, NONE, age, column, human_duration, name};
 use crate::validation::{immutable, shown};
 

@@ -1,12 +1,10 @@
 //! Lease.
 
 use api::coordination::v1::Lease;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::{POSITIVE, not_negative_opt};
 

@@ -1,9 +1,9 @@
 //! Binding: the answer of the scheduler; it is never stored.
 
 use api::core::v1::Binding;
+use api::{FieldErrors, Path};
 
 use crate::kind::{Kind, KindInfo};
-use api::{FieldErrors, Path};
 
 impl Kind for Binding {
     const INFO: KindInfo = KindInfo {

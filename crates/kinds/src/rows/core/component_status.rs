@@ -1,11 +1,9 @@
 //! ComponentStatus: made up at each read.
 
 use api::core::v1::ComponentStatus;
-
-use crate::kind::{Kind, KindInfo, Scope};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{NAME, column, name};
 
 impl Kind for ComponentStatus {

@@ -1,12 +1,10 @@
 //! ConfigMap.
 
 use api::core::v1::ConfigMap;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::each;
 

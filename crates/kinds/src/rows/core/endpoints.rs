@@ -1,14 +1,11 @@
 //! Endpoints.
 
-use api::core::v1::Endpoints;
-
-use crate::kind::{Kind, KindInfo};
-use api::core::v1::{EndpointAddress, EndpointPort};
+use api::core::v1::{EndpointAddress, EndpointPort, Endpoints};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, column, first_few, host_port, name};
 use crate::validation::{each, each_int, one_of, optional_text};
 

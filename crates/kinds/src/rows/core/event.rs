@@ -1,12 +1,10 @@
 //! Event of the core group: it owns the bytes that events.k8s.io shows too.
 
 use api::core::v1::Event;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{NAME, UNKNOWN, ago, column, since, wide};
 
 impl Kind for Event {

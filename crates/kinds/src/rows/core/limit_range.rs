@@ -1,15 +1,13 @@
 //! LimitRange.
 
-use api::core::v1::LimitRange;
-
-use crate::kind::{Kind, KindInfo};
 use std::collections::BTreeMap;
 
-use api::core::v1::LimitRangeItem;
+use api::core::v1::{LimitRange, LimitRangeItem};
 use api::quantity::{self, Amount};
 use api::{FieldErrors, Path, Quantity};
 
 use crate::defaults::resource_list;
+use crate::kind::{Kind, KindInfo};
 use crate::validation::{required, resources};
 
 impl Kind for LimitRange {

@@ -1,14 +1,11 @@
 //! Namespace. The finalizer in its spec keeps it until its content is gone.
 
-use api::core::v1::Namespace;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope, Subresource};
-use api::core::v1::{NamespaceSpec, NamespaceStatus};
+use api::core::v1::{Namespace, NamespaceSpec, NamespaceStatus};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::{each, metadata};
 

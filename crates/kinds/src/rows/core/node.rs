@@ -1,16 +1,13 @@
 //! Node.
 
-use api::core::v1::Node;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
 use std::collections::BTreeSet;
 
-use api::core::v1::{NodeSpec, NodeStatus};
+use api::core::v1::{Node, NodeSpec, NodeStatus};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::resource_list;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, UNKNOWN, age, column, name, or_none, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{each, required_text, scheduling};

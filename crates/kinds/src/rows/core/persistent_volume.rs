@@ -1,15 +1,12 @@
 //! PersistentVolume.
 
-use api::core::v1::PersistentVolume;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
-use api::core::v1::{PersistentVolumeSpec, PersistentVolumeStatus};
+use api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use super::persistent_volume_claim::{access_modes, validate_access_modes};
 use crate::defaults::{resource_list, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, UNSET, age, column, name, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{self, one_of_present, optional_text, resources, scheduling};

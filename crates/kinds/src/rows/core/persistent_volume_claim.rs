@@ -1,14 +1,11 @@
 //! PersistentVolumeClaim: the row; its spec is also that of ephemeral volumes and StatefulSets.
 
-use api::core::v1::PersistentVolumeClaim;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::core::v1::{PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
+use api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{resource_list, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, UNSET, age, column, name, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{self, resources, selectors};

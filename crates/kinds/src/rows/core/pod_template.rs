@@ -1,15 +1,12 @@
 //! PodTemplate.
 
 use api::core::v1::PodTemplate;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::defaults;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{NAME, column, containers, labels, name};
-use crate::validation;
+use crate::{defaults, validation};
 
 impl Kind for PodTemplate {
     const INFO: KindInfo = KindInfo { singular: "podtemplate", schema: "io.k8s.api.core.v1.PodTemplate", ..KindInfo::of::<Self>() };

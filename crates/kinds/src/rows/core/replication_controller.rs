@@ -1,14 +1,11 @@
 //! ReplicationController.
 
-use api::core::v1::ReplicationController;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::core::v1::ReplicationControllerSpec;
+use api::core::v1::{ReplicationController, ReplicationControllerSpec};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{self, set};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, containers, labels, name, wide};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{self, not_negative, not_negative_opt, pod_template};

@@ -1,13 +1,11 @@
 //! ResourceQuota.
 
 use api::core::v1::ResourceQuota;
-
-use crate::kind::{Kind, KindInfo, Subresource};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::resource_list;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{self, resources};

@@ -1,15 +1,13 @@
 //! Secret.
 
-use api::core::v1::Secret;
-
-use crate::kind::{Kind, KindInfo};
 use std::collections::BTreeMap;
 
+use api::core::v1::Secret;
 use api::{ByteString, FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::{IMMUTABLE, each};
 

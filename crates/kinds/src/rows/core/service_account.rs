@@ -1,11 +1,9 @@
 //! ServiceAccount.
 
 use api::core::v1::ServiceAccount;
-
-use crate::kind::{Kind, KindInfo, Subresource};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 
 impl Kind for ServiceAccount {

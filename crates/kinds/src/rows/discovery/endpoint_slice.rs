@@ -1,16 +1,13 @@
 //! EndpointSlice.
 
-use api::discovery::v1::EndpointSlice;
-
-use crate::kind::{Kind, KindInfo};
 use std::net::IpAddr;
 
-use api::discovery::v1::Endpoint;
+use api::discovery::v1::{Endpoint, EndpointSlice};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::{set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, UNSET, age, column, first_few, name};
 use crate::rows::core::endpoints::endpoint_ip;
 use crate::rows::hooks::all_is_spec;

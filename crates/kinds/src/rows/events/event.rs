@@ -1,12 +1,10 @@
 //! Event of events.k8s.io: stored as an Event of the core group, under other names of fields.
 
 use api::events::v1::Event;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path};
 use serde_json::Value;
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 
 impl Kind for Event {
     const INFO: KindInfo = KindInfo {

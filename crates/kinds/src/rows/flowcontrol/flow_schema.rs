@@ -1,16 +1,14 @@
 //! FlowSchema.
 
 use api::flowcontrol::v1::FlowSchema;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{one_of, required_text};
-use api::{FieldErrors, Path, names};
 
 impl Kind for FlowSchema {
     const INFO: KindInfo = KindInfo {

@@ -1,16 +1,14 @@
 //! PriorityLevelConfiguration.
 
 use api::flowcontrol::v1::PriorityLevelConfiguration;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::set;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{not_negative, one_of};
-use api::{FieldErrors, Path};
 
 impl Kind for PriorityLevelConfiguration {
     const INFO: KindInfo = KindInfo {

@@ -1,13 +1,10 @@
 //! Ingress.
 
-use api::networking::v1::Ingress;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::networking::v1::{HTTPIngressPath, IngressBackend, IngressSpec};
+use api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressSpec};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, NONE, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{each, each_int, optional_text, required, required_text, shown};

@@ -1,12 +1,10 @@
 //! IngressClass.
 
 use api::networking::v1::IngressClass;
-
-use crate::kind::{Kind, KindInfo, Scope};
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::required;

@@ -1,14 +1,12 @@
 //! IPAddress.
 
 use api::networking::v1::IPAddress;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::required;
-use api::{FieldErrors, Path, names};
 
 impl Kind for IPAddress {
     const INFO: KindInfo = KindInfo {

@@ -1,15 +1,12 @@
 //! NetworkPolicy.
 
-use api::networking::v1::NetworkPolicy;
-
-use crate::kind::{Kind, KindInfo};
-use api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
+use api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
 use api::{FieldErrors, Path};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, column, name, selector};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::{self, one_of_present, selectors, shown};

@@ -1,14 +1,12 @@
 //! ServiceCIDR.
 
 use api::networking::v1::ServiceCIDR;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
-use api::{FieldErrors, Path};
 
 impl Kind for ServiceCIDR {
     const INFO: KindInfo = KindInfo {

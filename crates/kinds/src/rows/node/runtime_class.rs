@@ -1,15 +1,13 @@
 //! RuntimeClass.
 
 use api::node::v1::RuntimeClass;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::resource_list;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::{immutable, metadata, required_text, resources, scheduling};
-use api::{FieldErrors, Path, names};
 
 impl Kind for RuntimeClass {
     const INFO: KindInfo = KindInfo {

@@ -1,12 +1,10 @@
 //! PodDisruptionBudget.
 
 use api::policy::v1::PodDisruptionBudget;
-
-use crate::kind::{Kind, KindInfo, Subresource};
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, int_or_string, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{at_most_hundred_percent, int_or_percent, one_of_present, selectors, shown};

@@ -1,11 +1,10 @@
 //! ClusterRole.
 
 use api::rbac::v1::ClusterRole;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope};
 use api::{FieldErrors, Path};
 
 use super::rules;
+use crate::kind::{Kind, KindInfo, NameRule, Scope};
 
 impl Kind for ClusterRole {
     const INFO: KindInfo = KindInfo {

@@ -1,13 +1,11 @@
 //! ClusterRoleBinding.
 
 use api::rbac::v1::ClusterRoleBinding;
-
-use crate::kind::{Kind, KindInfo, NameRule, Scope};
 use api::{FieldErrors, Path};
 use serde_json::Value;
 
 use super::rules;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Scope};
 
 impl Kind for ClusterRoleBinding {
     const INFO: KindInfo = KindInfo {

@@ -1,11 +1,10 @@
 //! Role.
 
 use api::rbac::v1::Role;
-
-use crate::kind::{Kind, KindInfo, NameRule};
 use api::{FieldErrors, Path};
 
 use super::rules;
+use crate::kind::{Kind, KindInfo, NameRule};
 
 impl Kind for Role {
     const INFO: KindInfo = KindInfo {

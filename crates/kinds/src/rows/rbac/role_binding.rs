@@ -1,13 +1,11 @@
 //! RoleBinding.
 
 use api::rbac::v1::RoleBinding;
-
-use crate::kind::{Kind, KindInfo, NameRule};
 use api::{FieldErrors, Path};
 use serde_json::Value;
 
 use super::rules;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule};
 
 impl Kind for RoleBinding {
     const INFO: KindInfo = KindInfo {

@@ -1,11 +1,9 @@
 //! DeviceClass.
 
 use api::resource::v1::DeviceClass;
-
-use crate::kind::{Kind, KindInfo, Scope};
 use serde_json::Value;
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, name};
 use crate::rows::hooks::all_is_spec;
 

@@ -1,16 +1,14 @@
 //! ResourceClaim.
 
 use api::resource::v1::ResourceClaim;
-
-use crate::kind::{Kind, KindInfo, Subresource};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use super::devices;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::immutable;
-use api::{FieldErrors, Path};
 
 impl Kind for ResourceClaim {
     const INFO: KindInfo = KindInfo {

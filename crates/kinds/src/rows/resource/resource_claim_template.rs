@@ -1,15 +1,13 @@
 //! ResourceClaimTemplate.
 
 use api::resource::v1::ResourceClaimTemplate;
-
-use crate::kind::{Kind, KindInfo};
+use api::{FieldErrors, Path};
 use serde_json::Value;
 
 use super::devices;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{AGE, NAME, age, name};
 use crate::validation::immutable;
-use api::{FieldErrors, Path};
 
 impl Kind for ResourceClaimTemplate {
     const INFO: KindInfo =

@@ -1,15 +1,13 @@
 //! ResourceSlice.
 
 use api::resource::v1::ResourceSlice;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::{immutable, required_text};
-use api::{FieldErrors, Path, names};
 
 impl Kind for ResourceSlice {
     const INFO: KindInfo = KindInfo {

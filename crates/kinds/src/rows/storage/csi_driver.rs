@@ -1,16 +1,14 @@
 //! CSIDriver.
 
 use api::storage::v1::CSIDriver;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::all_is_spec;
 use crate::validation::{immutable, one_of_present};
-use api::{FieldErrors, Path};
 
 impl Kind for CSIDriver {
     const INFO: KindInfo = KindInfo {

@@ -1,14 +1,12 @@
 //! CSINode.
 
 use api::storage::v1::CSINode;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::validation::{required, required_text};
-use api::{FieldErrors, Path, names};
 
 impl Kind for CSINode {
     const INFO: KindInfo = KindInfo {

@@ -1,12 +1,10 @@
 //! CSIStorageCapacity.
 
 use api::storage::v1::CSIStorageCapacity;
-
-use crate::kind::{Kind, KindInfo};
 use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo};
 use crate::printing::{NAME, UNSET, column, name};
 use crate::validation::{immutable, required_text, resources, selectors};
 

@@ -1,15 +1,13 @@
 //! StorageClass.
 
 use api::storage::v1::StorageClass;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
 use crate::defaults::set_text;
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column};
 use crate::validation::{immutable, one_of_present, required_text};
-use api::{FieldErrors, Path, names};
 
 impl Kind for StorageClass {
     const INFO: KindInfo = KindInfo {

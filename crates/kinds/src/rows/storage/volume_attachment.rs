@@ -1,15 +1,13 @@
 //! VolumeAttachment.
 
 use api::storage::v1::VolumeAttachment;
-
-use crate::kind::{Kind, KindInfo, Scope, Subresource};
+use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource};
 use crate::printing::{AGE, NAME, age, column, name};
 use crate::rows::hooks::spec_and_status;
 use crate::validation::{immutable, required};
-use api::{FieldErrors, Path};
 
 impl Kind for VolumeAttachment {
     const INFO: KindInfo = KindInfo {

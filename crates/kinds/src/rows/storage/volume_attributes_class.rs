@@ -1,13 +1,11 @@
 //! VolumeAttributesClass.
 
 use api::storage::v1::VolumeAttributesClass;
-
-use crate::kind::{Kind, KindInfo, Scope};
+use api::{FieldErrors, Path, names};
 use serde_json::{Value, json};
 
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Scope};
 use crate::printing::{AGE, NAME, age, column, name};
-use api::{FieldErrors, Path, names};
 
 impl Kind for VolumeAttributesClass {
     const INFO: KindInfo = KindInfo {

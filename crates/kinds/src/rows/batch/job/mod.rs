@@ -2,16 +2,13 @@
 
 pub(super) mod validate;
 
-use api::batch::v1::Job;
-
-use crate::kind::{Kind, KindInfo, Subresource};
-use api::batch::v1::JobSpec;
+use api::batch::v1::{Job, JobSpec};
 use api::meta::v1::LabelSelector;
 use api::{FieldErrors, Path};
 use serde_json::{Value, json};
 
 use crate::defaults::{self, set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, Subresource};
 use crate::printing::{AGE, NAME, age, column, containers, human_duration, name, selector, wide};
 use crate::rows::hooks::spec_and_status;
 

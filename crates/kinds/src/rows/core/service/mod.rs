@@ -2,16 +2,12 @@
 
 mod validate;
 
-use api::core::v1::Service;
-
-use crate::kind::{Kind, KindInfo, NameRule, Subresource};
-use api::FieldErrors;
-use api::IntOrString;
-use api::core::v1::{ServicePort, ServiceSpec};
+use api::core::v1::{Service, ServicePort, ServiceSpec};
+use api::{FieldErrors, IntOrString};
 use serde_json::{Value, json};
 
 use crate::defaults::{set, set_text};
-use crate::kind::Column;
+use crate::kind::{Column, Kind, KindInfo, NameRule, Subresource};
 use crate::printing::{AGE, NAME, NONE, age, column, labels, name, or_none, wide};
 
 impl Kind for Service {
