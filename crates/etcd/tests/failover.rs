@@ -1,4 +1,5 @@
 //! The client when servers go and come back.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::authority::Lenient;
 use super::core::Core;
-use super::{Error, auth, cluster, http as plain, kv, lease, maintenance, watch};
+use super::{Error, auth, cluster, election, http as plain, kv, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
 use crate::options::ClientTls;
 use crate::pb;
@@ -198,6 +198,8 @@ pub struct Router {
     cluster: pb::cluster_server::ClusterServer<cluster::ClusterService>,
     maintenance: pb::maintenance_server::MaintenanceServer<maintenance::MaintenanceService>,
     auth: pb::auth_server::AuthServer<auth::AuthService>,
+    lock: pb::v3lockpb::lock_server::LockServer<lock::LockService>,
+    election: pb::v3electionpb::election_server::ElectionServer<election::ElectionService>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -214,6 +216,8 @@ impl Router {
             cluster: pb::cluster_server::ClusterServer::new(cluster::ClusterService(core.clone())),
             maintenance: pb::maintenance_server::MaintenanceServer::new(maintenance::MaintenanceService(core.clone())),
             auth: pb::auth_server::AuthServer::new(auth::AuthService(core.clone())),
+            lock: pb::v3lockpb::lock_server::LockServer::new(lock::LockService(core.clone())),
+            election: pb::v3electionpb::election_server::ElectionServer::new(election::ElectionService(core.clone())),
             core,
         }
     }
@@ -225,18 +229,19 @@ impl Router {
 
     async fn call(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
-        let Some((service, method)) = path.strip_prefix("/etcdserverpb.").and_then(|rest| rest.split_once('/')).filter(|_| self.whole)
-        else {
+        let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else {
             return Ok(self.plain(&request, &path).await);
         };
         let (service, answer): (_, Answer) = match service {
-            "KV" => ("etcdserverpb.KV", self.kv.call(request)),
-            "Watch" => ("etcdserverpb.Watch", self.watch.call(request)),
-            "Lease" => ("etcdserverpb.Lease", self.lease.call(request)),
-            "Cluster" => ("etcdserverpb.Cluster", self.cluster.call(request)),
-            "Maintenance" => ("etcdserverpb.Maintenance", self.maintenance.call(request)),
-            "Auth" => ("etcdserverpb.Auth", self.auth.call(request)),
-            other => return Ok(tonic::Status::unimplemented(format!("unknown service etcdserverpb.{other}")).into_http()),
+            "etcdserverpb.KV" => ("etcdserverpb.KV", self.kv.call(request)),
+            "etcdserverpb.Watch" => ("etcdserverpb.Watch", self.watch.call(request)),
+            "etcdserverpb.Lease" => ("etcdserverpb.Lease", self.lease.call(request)),
+            "etcdserverpb.Cluster" => ("etcdserverpb.Cluster", self.cluster.call(request)),
+            "etcdserverpb.Maintenance" => ("etcdserverpb.Maintenance", self.maintenance.call(request)),
+            "etcdserverpb.Auth" => ("etcdserverpb.Auth", self.auth.call(request)),
+            "v3lockpb.Lock" => ("v3lockpb.Lock", self.lock.call(request)),
+            "v3electionpb.Election" => ("v3electionpb.Election", self.election.call(request)),
+            _ => return Ok(self.plain(&request, &path).await),
         };
         let mut response = answer.await?;
         let status = tonic::Status::from_header_map(response.headers());

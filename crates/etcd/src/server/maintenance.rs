@@ -55,7 +55,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn defragment(&self, _request: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
         tracing::info!("a defragmentation was asked for: there is nothing to do, compaction frees its space by itself");
-        Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header()) }))
+        // etcd sends no header here.
+        Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
     async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
@@ -83,7 +84,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         if request.into_inner().target_id != self.0.identity.member_id {
             return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
         }
-        Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header()) }))
+        // etcd sends no header here.
+        Ok(Response::new(pb::MoveLeaderResponse::default()))
     }
 
     async fn downgrade(&self, _request: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
