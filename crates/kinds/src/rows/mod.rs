@@ -74,3 +74,6 @@ pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn 
         info.group == group && info.version == version && info.kind == kind
     })
 }
+
+#[cfg(test)]
+mod tests;

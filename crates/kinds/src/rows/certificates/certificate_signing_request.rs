@@ -36,10 +36,9 @@ impl Kind for CertificateSigningRequest {
     /// Approvals come through their own subresource: `prepare_approval_update`.
     fn prepare_status_update(&mut self, old: &Self) {
         self.spec = old.spec.clone();
-        let old_conditions = old.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        let conditions = self.status.get_or_insert_default().conditions.get_or_insert_default();
-        conditions.retain(|condition| !is_decision(&condition.type_));
-        conditions.extend(old_conditions.into_iter().filter(|condition| is_decision(&condition.type_)));
+        let mut status = self.status.take().unwrap_or_default();
+        merge_decisions(&mut status, old.status.as_ref());
+        self.status = Some(status);
     }
 
     fn validate(&self, errors: &mut FieldErrors) {
@@ -111,13 +110,20 @@ impl Kind for CertificateSigningRequest {
 
 /// PUT and PATCH of `approval`: only approvals and denials are taken from what was sent.
 pub fn prepare_approval_update(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
-    let sent = new.status.take().and_then(|status| status.conditions).unwrap_or_default();
+    let sent = new.status.take();
     new.spec = old.spec.clone();
     let mut status = old.status.clone().unwrap_or_default();
-    let conditions = status.conditions.get_or_insert_default();
-    conditions.retain(|condition| !is_decision(&condition.type_));
-    conditions.extend(sent.into_iter().filter(|condition| is_decision(&condition.type_)));
+    merge_decisions(&mut status, sent.as_ref());
     new.status = Some(status);
+}
+
+/// Approvals and denials of `from`, everything else of `status`.
+fn merge_decisions(status: &mut CertificateSigningRequestStatus, from: Option<&CertificateSigningRequestStatus>) {
+    let mut conditions = status.conditions.take().unwrap_or_default();
+    conditions.retain(|condition| !is_decision(&condition.type_));
+    let decisions = from.iter().flat_map(|from| from.conditions.iter().flatten());
+    conditions.extend(decisions.filter(|condition| is_decision(&condition.type_)).cloned());
+    status.conditions = Some(conditions).filter(|conditions| !conditions.is_empty());
 }
 
 /// A request is approved or denied once.
