@@ -24,6 +24,8 @@ struct Store {
 #[derive(Clone)]
 pub struct FakeApi {
     store: Arc<Mutex<Store>>,
+    /// Held from a read to the write that builds on it.
+    writing: Arc<Mutex<()>>,
     events: broadcast::Sender<(String, Value)>,
 }
 
@@ -31,7 +33,7 @@ type Body = BoxBody<Bytes, Infallible>;
 
 impl FakeApi {
     pub fn new() -> Self {
-        Self { store: Arc::default(), events: broadcast::channel(4096).0 }
+        Self { store: Arc::default(), writing: Arc::default(), events: broadcast::channel(4096).0 }
     }
 
     pub fn client(&self) -> Client {
@@ -78,6 +80,7 @@ impl FakeApi {
 
     /// What `kubectl delete` does to a pod: with a grace period it only marks it.
     pub fn delete(&self, path: &str, grace: i64) {
+        let _writing = self.writing.lock();
         let Some(mut object) = self.get(path) else { return };
         if grace > 0 {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -126,6 +129,7 @@ impl FakeApi {
             }
             Method::PATCH => {
                 let path = path.trim_end_matches("/status");
+                let _writing = self.writing.lock();
                 let Some(mut object) = self.get(path) else { return not_found(path) };
                 if !sent["metadata"]["uid"].is_null() && sent["metadata"]["uid"] != object["metadata"]["uid"] {
                     return status(StatusCode::CONFLICT, "Conflict");

@@ -59,6 +59,8 @@ impl Node {
             cluster_dns: vec!["10.96.0.10".into()],
             cluster_domain: Some("cluster.local".into()),
             fail_swap_on: Some(false),
+            // How full the machine is that runs the tests must not decide on them.
+            eviction_hard: vec!["memory.available<0".into()],
             port: Some(0),
             healthz_port: Some(0),
             ..Options::default()
