@@ -275,6 +275,10 @@ fn kubelet_options(site: &Site<'_>) -> Result<kubelet::Options> {
         // A laptop has swap; pods do not use it all the same.
         fail_swap_on: Some(false),
         serialize_image_pulls: Some(false),
+        // A tenth of a workstation's disk is a lot, and images that were loaded from files cannot be pulled again (kind and minikube
+        // decide the same way): only a disk that is really full counts.
+        eviction_hard: ["memory.available<100Mi", "nodefs.available<1Gi", "nodefs.inodesFree<1%"].map(str::to_owned).to_vec(),
+        image_gc_high_threshold: Some(100),
         ..kubelet::Options::default()
     })
 }

@@ -140,7 +140,8 @@ fn kubelet_flags(cluster: &Cluster, runtime: &str) -> Result<Vec<String>> {
         format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\nclusterDNS: [10.96.0.10]\nclusterDomain: cluster.local\n\
              tlsCertFile: {pki}/kubelet.crt\ntlsPrivateKeyFile: {pki}/kubelet.key\nauthentication:\n  anonymous: {{enabled: false}}\n  webhook: {{enabled: true}}\n  x509: {{clientCAFile: {pki}/ca.crt}}\n\
-             authorization: {{mode: Webhook}}\ncontainerRuntimeEndpoint: {runtime}\n"
+             authorization: {{mode: Webhook}}\ncontainerRuntimeEndpoint: {runtime}\n\
+             evictionHard: {{memory.available: 100Mi}}\nimageGCHighThresholdPercent: 100\n"
         ),
     )?;
     Ok(vec![
