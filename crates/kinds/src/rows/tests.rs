@@ -1,6 +1,7 @@
 //! The walk over the table: what holds for every row. A row without a fixture fails.
 
 mod fixtures;
+mod upstream;
 
 use std::collections::BTreeSet;
 
