@@ -164,6 +164,10 @@ pub trait Kind:
     /// Before an update of the `status` subresource: `self` is what was sent; keep everything but status from `old`.
     fn prepare_status_update(&mut self, _old: &Self) {}
 
+    /// Before an update of another part that is a subresource (`finalize`, `approval`, `resize`...): `self` is what was sent; keep everything
+    /// but that part from `old`.
+    fn prepare_part(&mut self, _part: &str, _old: &Self) {}
+
     /// Rules on an object alone; metadata is checked by the pipeline for all kinds.
     fn validate(&self, _errors: &mut FieldErrors) {}
 
@@ -171,6 +175,9 @@ pub trait Kind:
     fn validate_update(&self, _old: &Self, _errors: &mut FieldErrors) {}
 
     fn validate_status_update(&self, _old: &Self, _errors: &mut FieldErrors) {}
+
+    /// Rules on the change of a part, after `prepare_part`; `validate` runs as well.
+    fn validate_part(&self, _part: &str, _old: &Self, _errors: &mut FieldErrors) {}
 
     /// Whether the part that counts for metadata.generation differs (mostly: the spec).
     fn spec_changed(&self, _old: &Self) -> bool {

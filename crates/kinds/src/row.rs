@@ -80,9 +80,11 @@ pub trait Row: Send + Sync {
     fn prepare_create(&self, object: &mut dyn Object);
     fn prepare_update(&self, object: &mut dyn Object, old: &dyn Object);
     fn prepare_status_update(&self, object: &mut dyn Object, old: &dyn Object);
+    fn prepare_part(&self, object: &mut dyn Object, part: &str, old: &dyn Object);
     fn validate(&self, object: &dyn Object, errors: &mut FieldErrors);
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, errors: &mut FieldErrors);
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object, errors: &mut FieldErrors);
+    fn validate_part(&self, object: &dyn Object, part: &str, old: &dyn Object, errors: &mut FieldErrors);
     fn spec_changed(&self, object: &dyn Object, old: &dyn Object) -> bool;
     fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)>;
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
@@ -152,6 +154,10 @@ impl<K: Kind> Row for TypedRow<K> {
         typed_mut::<K>(object).prepare_status_update(typed(old));
     }
 
+    fn prepare_part(&self, object: &mut dyn Object, part: &str, old: &dyn Object) {
+        typed_mut::<K>(object).prepare_part(part, typed(old));
+    }
+
     fn validate(&self, object: &dyn Object, errors: &mut FieldErrors) {
         typed::<K>(object).validate(errors);
     }
@@ -162,6 +168,10 @@ impl<K: Kind> Row for TypedRow<K> {
 
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object, errors: &mut FieldErrors) {
         typed::<K>(object).validate_status_update(typed(old), errors);
+    }
+
+    fn validate_part(&self, object: &dyn Object, part: &str, old: &dyn Object, errors: &mut FieldErrors) {
+        typed::<K>(object).validate_part(part, typed(old), errors);
     }
 
     fn spec_changed(&self, object: &dyn Object, old: &dyn Object) -> bool {

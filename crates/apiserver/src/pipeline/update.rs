@@ -189,7 +189,10 @@ fn validate(call: &mut Call, name: &str, wanted: &dyn Object, old: &dyn Object) 
         }
         "status" => row.validate_status_update(wanted, old, &mut errors),
         // These change what an update may not (a binding the node's name, a resize the resources): the object must be right, not the change.
-        _ => row.validate(wanted, &mut errors),
+        part => {
+            row.validate(wanted, &mut errors);
+            row.validate_part(wanted, part, old, &mut errors);
+        }
     }
     write::invalid(call, name, &errors)
 }

@@ -6,8 +6,6 @@ mod scale;
 mod token;
 
 use api::StatusError;
-use api::certificates::v1::CertificateSigningRequest;
-use api::core::v1::{Namespace, Pod};
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use kinds::Object;
@@ -24,41 +22,14 @@ pub fn is_connect(name: &str) -> bool {
     matches!(name, "log" | "exec" | "attach" | "portforward" | "proxy")
 }
 
-/// Keeps what the request may not change: the row's rule for the object itself and for status, these for the other parts.
+/// Keeps what the request may not change, by the row's rule for the part.
 pub fn prepare(call: &Call, new: &mut dyn Object, old: &dyn Object) {
     let row = call.resource.row;
     match call.subresource() {
         "" => row.prepare_update(new, old),
         "status" => row.prepare_status_update(new, old),
-        "finalize" => with(new, old, |new: &mut Namespace, kept: &mut Namespace| std::mem::swap(&mut new.spec, &mut kept.spec)),
-        "ephemeralcontainers" => with(new, old, |new: &mut Pod, kept: &mut Pod| {
-            if let (Some(new), Some(kept)) = (&mut new.spec, &mut kept.spec) {
-                std::mem::swap(&mut new.ephemeral_containers, &mut kept.ephemeral_containers);
-            }
-        }),
-        "resize" => with(new, old, |new: &mut Pod, kept: &mut Pod| {
-            let (Some(new), Some(kept)) = (&mut new.spec, &mut kept.spec) else { return };
-            for container in &mut kept.containers {
-                if let Some(wanted) = new.containers.iter_mut().find(|c| c.name == container.name) {
-                    container.resources = wanted.resources.take();
-                    container.resize_policy = wanted.resize_policy.take();
-                }
-            }
-        }),
-        "approval" => with(new, old, |new: &mut CertificateSigningRequest, kept: &mut CertificateSigningRequest| {
-            let wanted = new.status.take().and_then(|s| s.conditions);
-            kept.status.get_or_insert_default().conditions = wanted;
-        }),
-        _ => {}
+        part => row.prepare_part(new, part, old),
     }
-}
-
-/// Replaces `new` by `old` with the parts that `take` moves over from it.
-fn with<T: std::any::Any + Clone>(new: &mut dyn Object, old: &dyn Object, take: impl FnOnce(&mut T, &mut T)) {
-    let (Some(wanted), Some(kept)) = (new.get_mut::<T>(), old.get::<T>()) else { return };
-    let mut kept = kept.clone();
-    take(wanted, &mut kept);
-    *wanted = kept;
 }
 
 /// Everything below an object but `connect`.

@@ -33,12 +33,20 @@ impl Kind for CertificateSigningRequest {
         self.status = old.status.clone();
     }
 
-    /// Approvals come through their own subresource: `prepare_approval_update`.
+    /// Approvals come through their own subresource.
     fn prepare_status_update(&mut self, old: &Self) {
         self.spec = old.spec.clone();
         let mut status = self.status.take().unwrap_or_default();
         merge_decisions(&mut status, old.status.as_ref());
         self.status = Some(status);
+    }
+
+    fn prepare_part(&mut self, part: &str, old: &Self) {
+        if part == "approval" {
+            let sent = self.status.take().and_then(|status| status.conditions);
+            self.spec = old.spec.clone();
+            self.status = Some(CertificateSigningRequestStatus { conditions: sent, ..old.status.clone().unwrap_or_default() });
+        }
     }
 
     fn validate(&self, errors: &mut FieldErrors) {
@@ -77,6 +85,15 @@ impl Kind for CertificateSigningRequest {
         }
     }
 
+    fn validate_part(&self, part: &str, _old: &Self, errors: &mut FieldErrors) {
+        let conditions = self.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let has = |type_: &str| conditions.iter().any(|condition| condition.type_ == type_);
+        if part == "approval" && has("Approved") && has("Denied") {
+            let path = Path::new("status").child("conditions");
+            errors.invalid(&path, &shown(&"Denied"), "Approved and Denied conditions are mutually exclusive");
+        }
+    }
+
     fn selectable_fields(&self) -> Vec<(&'static str, String)> {
         vec![("spec.signerName", self.spec.signer_name.clone())]
     }
@@ -108,15 +125,6 @@ impl Kind for CertificateSigningRequest {
     }
 }
 
-/// PUT and PATCH of `approval`: only approvals and denials are taken from what was sent.
-pub fn prepare_approval_update(new: &mut CertificateSigningRequest, old: &CertificateSigningRequest) {
-    let sent = new.status.take();
-    new.spec = old.spec.clone();
-    let mut status = old.status.clone().unwrap_or_default();
-    merge_decisions(&mut status, sent.as_ref());
-    new.status = Some(status);
-}
-
 /// Approvals and denials of `from`, everything else of `status`.
 fn merge_decisions(status: &mut CertificateSigningRequestStatus, from: Option<&CertificateSigningRequestStatus>) {
     let mut conditions = status.conditions.take().unwrap_or_default();
@@ -124,16 +132,6 @@ fn merge_decisions(status: &mut CertificateSigningRequestStatus, from: Option<&C
     let decisions = from.iter().flat_map(|from| from.conditions.iter().flatten());
     conditions.extend(decisions.filter(|condition| is_decision(&condition.type_)).cloned());
     status.conditions = Some(conditions).filter(|conditions| !conditions.is_empty());
-}
-
-/// A request is approved or denied once.
-pub fn validate_approval_update(new: &CertificateSigningRequest, errors: &mut FieldErrors) {
-    let conditions = new.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let has = |type_: &str| conditions.iter().any(|condition| condition.type_ == type_);
-    if has("Approved") && has("Denied") {
-        let path = Path::new("status").child("conditions");
-        errors.invalid(&path, &shown(&"Denied"), "Approved and Denied conditions are mutually exclusive");
-    }
 }
 
 fn is_decision(type_: &str) -> bool {

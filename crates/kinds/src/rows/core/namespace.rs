@@ -47,6 +47,14 @@ impl Kind for Namespace {
         self.spec = old.spec.clone();
     }
 
+    fn prepare_part(&mut self, part: &str, old: &Self) {
+        if part == "finalize" {
+            let sent = self.spec.take().and_then(|spec| spec.finalizers);
+            *self = old.clone();
+            self.spec = Some(NamespaceSpec { finalizers: sent });
+        }
+    }
+
     fn validate(&self, errors: &mut FieldErrors) {
         let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
         for (index, finalizer) in finalizers.into_iter().flatten().enumerate() {
@@ -83,12 +91,3 @@ impl Kind for Namespace {
 
 /// Kept in `spec.finalizers` until the namespace's content is gone.
 pub const FINALIZER: &str = "kubernetes";
-
-/// PUT of `finalize`: only the finalizers of the spec are taken from what was sent.
-pub fn prepare_finalize(new: &mut Namespace, old: &Namespace) {
-    let sent = new.spec.take().and_then(|spec| spec.finalizers);
-    let version = new.metadata.resource_version.take();
-    *new = old.clone();
-    new.metadata.resource_version = version;
-    new.spec = Some(NamespaceSpec { finalizers: sent });
-}

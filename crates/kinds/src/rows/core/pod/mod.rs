@@ -2,7 +2,7 @@
 
 mod print;
 pub mod qos;
-pub mod update;
+mod update;
 
 use api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use api::{FieldErrors, Path};
@@ -80,6 +80,14 @@ impl Kind for Pod {
         }
     }
 
+    fn prepare_part(&mut self, part: &str, old: &Self) {
+        match part {
+            "ephemeralcontainers" => update::prepare_ephemeral_containers(self, old),
+            "resize" => update::prepare_resize(self, old),
+            _ => {}
+        }
+    }
+
     fn validate(&self, errors: &mut FieldErrors) {
         let default = PodSpec::default();
         validation::pod_spec::pod_spec(errors, &Path::new("spec"), self.spec.as_ref().unwrap_or(&default));
@@ -91,6 +99,14 @@ impl Kind for Pod {
 
     fn validate_status_update(&self, old: &Self, errors: &mut FieldErrors) {
         update::validate_status(self, old, errors);
+    }
+
+    fn validate_part(&self, part: &str, old: &Self, errors: &mut FieldErrors) {
+        match part {
+            "ephemeralcontainers" => update::validate_ephemeral_containers(self, old, errors),
+            "resize" => update::validate_resize(self, old, errors),
+            _ => {}
+        }
     }
 
     fn spec_changed(&self, old: &Self) -> bool {

@@ -98,10 +98,7 @@ pub fn validate_status(new: &Pod, old: &Pod, errors: &mut FieldErrors) {
 /// PUT and PATCH of `ephemeralcontainers`: everything else is taken from `old`.
 pub fn prepare_ephemeral_containers(new: &mut Pod, old: &Pod) {
     let sent = new.spec.as_mut().and_then(|spec| spec.ephemeral_containers.take());
-    let meta = new.metadata.clone();
     *new = old.clone();
-    new.metadata.resource_version = meta.resource_version;
-    new.metadata.managed_fields = meta.managed_fields;
     new.spec.get_or_insert_default().ephemeral_containers = sent;
 }
 
@@ -124,10 +121,7 @@ pub fn validate_ephemeral_containers(new: &Pod, old: &Pod, errors: &mut FieldErr
 /// PUT and PATCH of `resize`: only resources and resize policies are taken from what was sent.
 pub fn prepare_resize(new: &mut Pod, old: &Pod) {
     let sent = new.spec.take().unwrap_or_default();
-    let meta = new.metadata.clone();
     *new = old.clone();
-    new.metadata.resource_version = meta.resource_version;
-    new.metadata.managed_fields = meta.managed_fields;
     let spec = new.spec.get_or_insert_default();
     let merge = |old: &mut [Container], sent: &[Container]| {
         for container in old {
