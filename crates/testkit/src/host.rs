@@ -38,10 +38,12 @@ impl TestHost {
             let inode = fs::metadata(&path).context("reading the holder's namespace")?.ino();
             if inode == own { bail!("unshare has not happened yet") } else { Ok(inode) }
         })?;
-        let subnet = u32::from(slot) * 4;
-        let host = Self { name: name.to_owned(), holder, namespace, folder, address: format!("198.18.255.{}", subnet + 2) };
+        let (process, subnet) = (std::process::id(), u32::from(slot) * 4);
+        let prefix = format!("198.18.{}", process % 250);
+        let name = format!("{name}{}", process % 10_000);
+        let host = Self { name, holder, namespace, folder, address: format!("{prefix}.{}", subnet + 2) };
         host.hide_namespaces()?;
-        host.wire(&format!("198.18.255.{}", subnet + 1))?;
+        host.wire(&format!("{prefix}.{}", subnet + 1))?;
         Ok(host)
     }
 
