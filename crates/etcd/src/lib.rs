@@ -7,6 +7,7 @@ mod errors;
 mod options;
 pub mod pb;
 mod server;
+pub mod snapshot;
 
 pub use client::{ClientTls as EtcdTls, ConnectError, EtcdKv};
 pub use options::{Options, OptionsError};
