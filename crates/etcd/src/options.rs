@@ -106,7 +106,7 @@ pub struct ClientTls {
     pub client_cert_auth: bool,
 }
 
-/// TLS towards other members: kept for the day that there are some.
+/// TLS towards other members.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PeerTls {
@@ -122,6 +122,37 @@ pub struct PeerTls {
     #[arg(long, env = "ETCD_PEER_CLIENT_CERT_AUTH", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     #[serde(rename = "client-cert-auth")]
     pub peer_client_cert_auth: bool,
+}
+
+/// The files of one side's TLS.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// How the flags begin: `--` or `--peer-`.
+    pub flags: &'static str,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub trusted_ca: Option<PathBuf>,
+    pub client_cert_auth: bool,
+}
+
+impl ClientTls {
+    pub fn files(&self) -> TlsFiles {
+        let Self { cert_file, key_file, trusted_ca_file, client_cert_auth } = self.clone();
+        TlsFiles { flags: "--", cert: cert_file, key: key_file, trusted_ca: trusted_ca_file, client_cert_auth }
+    }
+}
+
+impl PeerTls {
+    pub fn files(&self) -> TlsFiles {
+        let Self { peer_cert_file, peer_key_file, peer_trusted_ca_file, peer_client_cert_auth } = self.clone();
+        TlsFiles {
+            flags: "--peer-",
+            cert: peer_cert_file,
+            key: peer_key_file,
+            trusted_ca: peer_trusted_ca_file,
+            client_cert_auth: peer_client_cert_auth,
+        }
+    }
 }
 
 /// Flags of etcd's own machinery, taken so that existing command lines work; the server says at its start which of them have no effect here.

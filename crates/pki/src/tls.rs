@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -28,7 +29,7 @@ pub fn certified_key(certificate_pem: &str, key_pem: &str) -> Result<CertifiedKe
     Ok(certified)
 }
 
-/// The serving certificate of a server, from two files that may be renewed while it runs.
+/// The certificate of a server, or of one that is also a client of its like, from two files that may be renewed while it runs.
 #[derive(Debug)]
 pub struct ServingCertificate {
     certificate: PathBuf,
@@ -58,6 +59,16 @@ impl ServingCertificate {
 impl ResolvesServerCert for ServingCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.read().clone())
+    }
+}
+
+impl ResolvesClientCert for ServingCertificate {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -100,6 +111,13 @@ pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>) -> Result<Cli
             builder.with_client_auth_cert(certificate::bundle_from_pem(certificate)?, PrivateKey::from_pem(key)?.to_der())?
         }
     })
+}
+
+/// A client that believes `ca_pem` and shows what `certificate` holds at the time. ALPN is the caller's.
+pub fn renewed_client_config(ca_pem: &str, certificate: Arc<dyn ResolvesClientCert>) -> Result<ClientConfig> {
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.with_root_certificates(roots(ca_pem)?);
+    Ok(builder.with_client_cert_resolver(certificate))
 }
 
 fn roots(bundle: &str) -> Result<RootCertStore> {

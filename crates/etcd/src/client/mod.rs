@@ -1,6 +1,6 @@
 //! `EtcdKv`: a real etcd, or our own server, as a `store::Kv`. Repeats what only reads; what may have written is never sent twice.
 
-mod transport;
+pub(crate) mod transport;
 mod watch;
 
 use std::path::PathBuf;

@@ -42,11 +42,13 @@ struct Inner {
     tasks: base::Tasks,
 }
 
-struct Endpoint {
+pub(crate) struct Endpoint {
     /// What requests name: scheme and authority.
     uri: Uri,
     address: Address,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// How often a quiet connection is probed, and how long it may stay silent then.
+    keepalive: (Duration, Duration),
     sender: Mutex<Option<SendRequest<Body>>>,
     /// Held by the one who connects.
     connecting: tokio::sync::Mutex<()>,
@@ -129,7 +131,7 @@ impl tower::Service<Request<Body>> for Transport {
 
 impl Endpoint {
     /// `http://HOST:PORT`, `https://HOST:PORT`, `unix://PATH`, or `HOST:PORT`.
-    fn parse(url: &str, tls: Option<&TlsConnector>) -> Result<Self, ConnectError> {
+    pub(crate) fn parse(url: &str, tls: Option<&TlsConnector>) -> Result<Self, ConnectError> {
         let wrong = |reason: &str| ConnectError::Endpoint { url: url.to_owned(), reason: reason.to_owned() };
         let (scheme, rest) = url.split_once("://").unwrap_or((if tls.is_some() { "https" } else { "http" }, url));
         let rest = if scheme.starts_with("unix") { rest } else { rest.trim_end_matches('/') };
@@ -152,11 +154,17 @@ impl Endpoint {
                 Some((connector.clone(), name))
             }
         };
-        Ok(Self { uri, address, tls, sender: Mutex::new(None), connecting: tokio::sync::Mutex::new(()) })
+        let keepalive = (KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT);
+        Ok(Self { uri, address, tls, keepalive, sender: Mutex::new(None), connecting: tokio::sync::Mutex::new(()) })
+    }
+
+    #[allow(dead_code, reason = "for connections between members")]
+    pub(crate) fn with_keepalive(self, interval: Duration, timeout: Duration) -> Self {
+        Self { keepalive: (interval, timeout), ..self }
     }
 
     /// The same request, to this endpoint.
-    fn address_to(&self, request: Request<Body>) -> Result<Request<Body>, Status> {
+    pub(crate) fn address_to(&self, request: Request<Body>) -> Result<Request<Body>, Status> {
         let (mut parts, body) = request.into_parts();
         let mut uri = self.uri.clone().into_parts();
         uri.path_and_query = parts.uri.into_parts().path_and_query;
@@ -169,7 +177,8 @@ impl Endpoint {
         self.sender.lock().as_ref().filter(|sender| !sender.is_closed()).cloned()
     }
 
-    async fn sender(&self, tasks: &base::Tasks) -> Result<SendRequest<Body>, String> {
+    /// The shared connection, opened where there is none.
+    pub(crate) async fn sender(&self, tasks: &base::Tasks) -> Result<SendRequest<Body>, String> {
         if let Some(sender) = self.usable() {
             return Ok(sender);
         }
@@ -199,16 +208,16 @@ impl Endpoint {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         match &self.tls {
-            None => handshake(TokioIo::new(stream), tasks).await,
+            None => handshake(TokioIo::new(stream), self.keepalive, tasks).await,
             Some((connector, name)) => {
                 let stream = connector.connect(name.clone(), stream).await.map_err(|error| format!("TLS handshake: {error}"))?;
-                handshake(TokioIo::new(stream), tasks).await
+                handshake(TokioIo::new(stream), self.keepalive, tasks).await
             }
         }
     }
 }
 
-async fn handshake<I>(io: I, tasks: &base::Tasks) -> Result<SendRequest<Body>, String>
+async fn handshake<I>(io: I, keepalive: (Duration, Duration), tasks: &base::Tasks) -> Result<SendRequest<Body>, String>
 where
     I: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
@@ -216,8 +225,8 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_interval(keepalive.0)
+        .keep_alive_timeout(keepalive.1)
         .keep_alive_while_idle(true)
         .handshake(io)
         .await

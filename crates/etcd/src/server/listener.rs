@@ -21,7 +21,7 @@ use super::authority::Lenient;
 use super::core::Core;
 use super::{Error, auth, cluster, election, http as plain, kv, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
-use crate::options::ClientTls;
+use crate::options::TlsFiles;
 use crate::pb;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,26 +54,35 @@ pub struct Tls {
 
 impl Tls {
     /// `None` where no certificate is configured.
-    pub fn load(options: &ClientTls) -> Result<Option<Arc<Self>>, Error> {
-        let (cert, key) = match (&options.cert_file, &options.key_file) {
-            (None, None) if options.client_cert_auth || options.trusted_ca_file.is_some() => {
-                return Err(Error::Tls("--client-cert-auth and --trusted-ca-file need --cert-file and --key-file".into()));
+    pub fn load(files: &TlsFiles) -> Result<Option<Arc<Self>>, Error> {
+        let wrong = |text: &str| Err(Error::Tls(text.replace("--", files.flags)));
+        let (cert, key) = match (&files.cert, &files.key) {
+            (None, None) if files.client_cert_auth || files.trusted_ca.is_some() => {
+                return wrong("--client-cert-auth and --trusted-ca-file need --cert-file and --key-file");
             }
             (None, None) => return Ok(None),
             (Some(cert), Some(key)) => (cert, key),
-            _ => return Err(Error::Tls("--cert-file and --key-file must both be present or both absent".into())),
+            _ => return wrong("--cert-file and --key-file must both be present or both absent"),
         };
         let certificate = ServingCertificate::load(cert, key)?;
         // etcd demands a certificate as soon as it knows whom to believe.
-        let authorities = options.trusted_ca_file.as_ref().map(|path| pki::files::read_required(path)).transpose()?;
+        let authorities = files.trusted_ca.as_ref().map(|path| pki::files::read_required(path)).transpose()?;
         let clients = match &authorities {
             Some(bundle) => ClientAuth::Require(bundle),
-            None if options.client_cert_auth => return Err(Error::Tls("--client-cert-auth needs --trusted-ca-file".into())),
+            None if files.client_cert_auth => return wrong("--client-cert-auth needs --trusted-ca-file"),
             None => ClientAuth::None,
         };
         let config = pki::tls::server_config(certificate.clone(), clients)?;
         Ok(Some(Arc::new(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })))
     }
+}
+
+/// What answers the requests of a socket.
+pub trait Handler: Clone + Send + Sync + 'static {
+    fn handle(self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+    fn max_concurrent_streams(&self) -> u32;
+    /// Where connections run.
+    fn tasks(&self) -> &base::Tasks;
 }
 
 impl Socket {
@@ -102,9 +111,9 @@ impl Socket {
     }
 
     /// Takes connections until the tasks stop.
-    pub async fn serve(self, router: Router) {
+    pub async fn serve(self, handler: impl Handler) {
         let mut reload = tokio::time::interval(RELOAD_EVERY);
-        let tasks = router.core.tasks.clone();
+        let tasks = handler.tasks().clone();
         loop {
             let taken = tokio::select! {
                 _ = reload.tick() => {
@@ -119,9 +128,9 @@ impl Socket {
             };
             match taken {
                 Ok(stream) => {
-                    let (tls, router) = (self.tls.clone(), router.clone());
+                    let (tls, handler) = (self.tls.clone(), handler.clone());
                     tasks.spawn("etcd connection", async move {
-                        if let Err(error) = connection(stream, tls, router).await {
+                        if let Err(error) = connection(stream, tls, handler).await {
                             tracing::debug!(error, "a connection ended");
                         }
                     });
@@ -152,26 +161,29 @@ impl Kind {
     }
 }
 
-async fn connection(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>, router: Router) -> Result<(), String> {
+async fn connection(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>, handler: impl Handler) -> Result<(), String> {
     match tls {
-        None => http(TokioIo::new(Lenient::new(stream)), router).await,
+        None => http(TokioIo::new(Lenient::new(stream)), handler).await,
         Some(tls) => {
             let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await;
             let stream = handshake.map_err(|_| "TLS handshake timed out".to_owned())?.map_err(|error| format!("TLS handshake: {error}"));
             if let Err(error) = &stream {
                 tracing::warn!(error, "a client was rejected");
             }
-            http(TokioIo::new(Lenient::new(stream?)), router).await
+            http(TokioIo::new(Lenient::new(stream?)), handler).await
         }
     }
 }
 
-async fn http<I>(io: I, router: Router) -> Result<(), String>
+async fn http<I, H: Handler>(io: I, handler: H) -> Result<(), String>
 where
     I: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
-    let streams = router.max_concurrent_streams;
-    let service = hyper::service::service_fn(move |request| router.clone().call(request));
+    let streams = handler.max_concurrent_streams();
+    let service = hyper::service::service_fn(move |request| {
+        let answer = handler.clone().handle(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder
@@ -227,7 +239,7 @@ impl Router {
         Self { whole: false, ..self.clone() }
     }
 
-    async fn call(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn call(&mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else {
             return Ok(self.plain(&request, &path).await);
@@ -264,5 +276,22 @@ impl Router {
             return tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http();
         }
         plain::serve(&self.core, request.method(), path, request.uri().query().unwrap_or_default()).await
+    }
+}
+
+impl Handler for Router {
+    async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
+        match self.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn max_concurrent_streams(&self) -> u32 {
+        self.max_concurrent_streams
+    }
+
+    fn tasks(&self) -> &base::Tasks {
+        &self.core.tasks
     }
 }

@@ -67,7 +67,7 @@ impl Server {
         for flag in options.accepted.given() {
             tracing::info!(flag, "this flag has no effect here");
         }
-        let tls = Tls::load(&options.client_tls)?;
+        let tls = Tls::load(&options.client_tls.files())?;
         let mut clients = Vec::new();
         for url in urls("listen-client-urls", &options.listen_client_urls)? {
             clients.push(Socket::bind(&url, tls.as_ref()).await?);
