@@ -11,6 +11,7 @@ use crate::disk::{File, Files, is_full};
 use crate::index::Version;
 use crate::kv::{KvError, Revision};
 use crate::lease::LeaseRecord;
+use crate::state::Extras;
 
 const NAME: &str = "checkpoint.redb";
 const NEW: &str = "checkpoint.tmp";
@@ -21,6 +22,7 @@ const CACHE_BYTES: usize = 4 << 20;
 const VERSIONS: TableDefinition<(i64, u32), &[u8]> = TableDefinition::new("versions");
 const LEASES: TableDefinition<i64, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const EXTRAS: TableDefinition<&str, &[u8]> = TableDefinition::new("extras");
 
 /// How far the checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(crate) struct Meta {
 pub(crate) struct Loaded {
     pub meta: Meta,
     pub leases: Vec<LeaseRecord>,
+    pub extras: Extras,
     /// In the order of (revision, sub).
     pub versions: Vec<Version>,
 }
@@ -63,7 +66,7 @@ impl Checkpoint {
     }
 
     /// Adds `versions` and takes over everything else; durable on return.
-    pub fn save(&mut self, meta: &Meta, leases: &[LeaseRecord], versions: &[Arc<Version>]) -> Result<(), KvError> {
+    pub fn save(&mut self, meta: &Meta, leases: &[LeaseRecord], extras: &Extras, versions: &[Arc<Version>]) -> Result<(), KvError> {
         self.change(|write| {
             let mut table = write.open_table(VERSIONS)?;
             let mut bytes = Vec::new();
@@ -79,6 +82,14 @@ impl Checkpoint {
                 put_uint(&mut bytes, lease.checkpoint_ms);
                 seal(&mut bytes, lease.id as u64);
                 table.insert(lease.id, &bytes[..])?;
+            }
+            write.delete_table(EXTRAS)?;
+            let mut table = write.open_table(EXTRAS)?;
+            for (name, section) in extras {
+                bytes.clear();
+                bytes.extend_from_slice(section);
+                seal(&mut bytes, u64::from(crc32c::crc32c(name.as_bytes())));
+                table.insert(&name[..], &bytes[..])?;
             }
             write.open_table(META)?.insert("meta", &encode_meta(meta)[..])?;
             Ok(())
@@ -216,6 +227,13 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
         let (id, bytes) = entry?;
         leases.push(decode_lease(id.value(), bytes.value()).map_err(|error| damaged(&format!("lease {}", id.value()), &error))?);
     }
+    let mut extras = Extras::new();
+    for entry in read.open_table(EXTRAS)?.iter()? {
+        let (name, bytes) = entry?;
+        let place = u64::from(crc32c::crc32c(name.value().as_bytes()));
+        let section = unseal(bytes.value(), place).map_err(|error| damaged(&format!("section {}", name.value()), &error))?;
+        extras.push((name.value().to_owned(), section.0.to_vec()));
+    }
     let table = read.open_table(VERSIONS)?;
     let mut versions: Vec<Version> = Vec::new();
     for entry in table.iter()? {
@@ -230,7 +248,7 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
     if table.len()? != versions.len() as u64 {
         return Err(ReadError::Damaged(format!("it has {} versions and should have {}", versions.len(), table.len()?)));
     }
-    Ok(Loaded { meta, leases, versions })
+    Ok(Loaded { meta, leases, extras, versions })
 }
 
 /// Appends a checksum that also covers the place where the bytes belong.

@@ -88,6 +88,14 @@ impl Sink {
         }
     }
 
+    /// Identity of the data folder; 0 without one.
+    pub fn store(&self) -> u64 {
+        match self {
+            Self::Memory { .. } => 0,
+            Self::Log { keeper, .. } => keeper.store,
+        }
+    }
+
     /// Bytes on disk; `None` without a disk.
     pub fn size_bytes(&self) -> Option<u64> {
         match self {

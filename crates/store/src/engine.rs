@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::check;
 use crate::codec;
 use crate::commit::Sink;
+use crate::export::{SnapshotMeta, SnapshotReader};
 use crate::index::Found;
 use crate::kv::*;
 use crate::lease::MAX_TTL_S;
@@ -128,6 +129,24 @@ impl Engine {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// The whole store at this moment. What is read from it does not change, whatever is written or compacted meanwhile.
+    pub async fn snapshot(&self) -> Result<SnapshotReader, KvError> {
+        self.inner.sink.check_open()?;
+        let state = self.inner.shared.state.read();
+        let meta = SnapshotMeta {
+            store: self.inner.sink.store(),
+            applied_index: state.applied_index,
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+        };
+        let mut versions = Vec::new();
+        state.index.history(None, state.compact_revision, state.revision, usize::MAX, &mut versions);
+        let (leases, extras) = (state.leases.records(), state.extras());
+        drop(state);
+        versions.sort_unstable_by_key(|version| (version.mod_revision, version.sub));
+        Ok(SnapshotReader::new(meta, leases, extras, versions))
     }
 
     async fn propose(&self, command: Command) -> Result<Reply, KvError> {

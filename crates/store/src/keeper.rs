@@ -39,9 +39,15 @@ pub(crate) struct Desk {
     orders: Mutex<Orders>,
     changed: Condvar,
     disk_bytes: AtomicU64,
+    /// Identity of the data folder.
+    pub store: u64,
 }
 
 impl Desk {
+    pub fn new(store: u64) -> Self {
+        Self { store, ..Self::default() }
+    }
+
     fn order(&self, change: impl FnOnce(&mut Orders)) {
         change(&mut self.orders.lock());
         self.changed.notify_one();
@@ -138,7 +144,7 @@ impl Keeper {
 
     /// Saves what was applied since the last save and shortens the log.
     pub fn save(&mut self) -> Result<(), KvError> {
-        let (meta, leases) = {
+        let (meta, leases, extras) = {
             let state = self.shared.state.read();
             let meta = Meta {
                 store: self.saved.store,
@@ -146,11 +152,11 @@ impl Keeper {
                 revision: state.revision,
                 compact_revision: state.compact_revision,
             };
-            (meta, state.leases.records())
+            (meta, state.leases.records(), state.extras())
         };
         if meta != self.saved {
             let versions = self.collect(meta.revision);
-            self.checkpoint.save(&meta, &leases, &versions)?;
+            self.checkpoint.save(&meta, &leases, &extras, &versions)?;
             self.saved = meta;
         }
         let cannot = |error: std::io::Error| KvError::Unavailable(format!("old log files cannot be removed: {error}"));

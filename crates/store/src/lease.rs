@@ -26,7 +26,7 @@ struct Lease {
 
 /// A lease as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeaseRecord {
+pub struct LeaseRecord {
     pub id: LeaseId,
     pub ttl_ms: u64,
     pub checkpoint_ms: u64,

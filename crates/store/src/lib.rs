@@ -2,7 +2,7 @@
 //!
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
 //! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint`, compaction),
-//! `recovery` the start, `watch` the fan-out. Under the files lies `disk`, which tests replace.
+//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out. Under the files lies `disk`, which tests replace.
 
 mod check;
 mod checkpoint;
@@ -10,6 +10,7 @@ mod codec;
 mod commit;
 mod disk;
 mod engine;
+mod export;
 mod index;
 mod keeper;
 pub mod kv;
@@ -25,5 +26,8 @@ mod wal;
 mod watch;
 
 pub use engine::{Engine, History};
+pub use export::{SnapshotMeta, SnapshotReader, import};
 pub use kv::*;
+pub use lease::LeaseRecord;
 pub use options::EngineOptions;
+pub use state::Extras;

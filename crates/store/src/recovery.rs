@@ -73,7 +73,9 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
         None => State::default(),
         Some(loaded) => {
             let meta = loaded.meta;
-            State::restore(meta.revision, meta.compact_revision, meta.applied_index, &loaded.leases, loaded.versions, 0)
+            let mut state = State::restore(meta.revision, meta.compact_revision, meta.applied_index, &loaded.leases, loaded.versions, 0);
+            state.restore_extras(&loaded.extras)?;
+            state
         }
     };
     let (saved_index, saved_revision, saved_compact) = (state.applied_index, state.revision, state.compact_revision);
@@ -95,11 +97,12 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
     );
     let saved = Meta { store: wal.store(), applied_index: saved_index, revision: saved_revision, compact_revision: saved_compact };
     let shared = Arc::new(Shared::new(state));
+    let desk = Arc::new(Desk::new(saved.store));
     let keeper = Keeper { shared: shared.clone(), checkpoint, segments: wal.segments(), saved, unremoved };
     let writer = Writer {
         shared: shared.clone(),
         wal,
-        keeper: Arc::new(Desk::default()),
+        keeper: desk,
         checkpoint_bytes: options.checkpoint_wal_bytes,
         uncheckpointed_bytes: replayed_bytes,
     };

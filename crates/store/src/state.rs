@@ -5,6 +5,9 @@ use crate::kv::*;
 use crate::lease::{LeaseRecord, Leases};
 use crate::range;
 
+/// Small replicated sections beside keys and leases, each a name and bytes that its owner understands.
+pub type Extras = Vec<(String, Vec<u8>)>;
+
 /// A change to the store, as the log holds it. The same commands in the same order make the same store.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
@@ -67,6 +70,19 @@ impl State {
             state.relink(&change);
         }
         state
+    }
+
+    /// The sections beside keys and leases, for a checkpoint; an empty one may be left out.
+    pub fn extras(&self) -> Extras {
+        Extras::new()
+    }
+
+    /// Takes over what `extras` gave. A section that is not known was written by a newer program.
+    pub fn restore_extras(&mut self, extras: &Extras) -> Result<(), KvError> {
+        match extras.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(KvError::Corrupt(format!("the checkpoint has a section {name:?}: a newer version wrote it, use that version"))),
+        }
     }
 
     /// Applies the command at the given place of the log. `now_ms` only sets deadlines of leases.
