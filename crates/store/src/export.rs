@@ -113,7 +113,10 @@ mod tests {
         let lease = engine.lease_grant(7, std::time::Duration::from_secs(600)).await.unwrap();
         for n in 0..30 {
             let key = format!("k{}", n % 10);
-            engine.put(PutRequest { lease: if n % 7 == 0 { lease.id } else { 0 }, ..PutRequest::new(key, vec![b'v'; n * 50]) }).await.unwrap();
+            engine
+                .put(PutRequest { lease: if n % 7 == 0 { lease.id } else { 0 }, ..PutRequest::new(key, vec![b'v'; n * 50]) })
+                .await
+                .unwrap();
         }
         engine.delete(KeyRange::one("k3")).await.unwrap();
         let puts = ["x", "y", "z"].map(|key| crate::Op::Put(PutRequest::new(key, key)));

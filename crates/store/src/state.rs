@@ -81,7 +81,9 @@ impl State {
     pub fn restore_extras(&mut self, extras: &Extras) -> Result<(), KvError> {
         match extras.first() {
             None => Ok(()),
-            Some((name, _)) => Err(KvError::Corrupt(format!("the checkpoint has a section {name:?}: a newer version wrote it, use that version"))),
+            Some((name, _)) => {
+                Err(KvError::Corrupt(format!("the checkpoint has a section {name:?}: a newer version wrote it, use that version")))
+            }
         }
     }
 
