@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("workspace-hack", 0),
     ("api", 0),
     ("base", 0),
+    ("bbolt", 0),
     ("kinds", 1),
     ("store", 1),
     ("etcd", 1),

@@ -1,0 +1,162 @@
+//! A look at a file as a whole, with the faults that bbolt's own check names (tx_check.go). Changes nothing.
+
+use bytes::Bytes;
+
+use crate::page::{FIRST_PAGE, NO_FREELIST, Page};
+use crate::reader::{Database, MAX_DEPTH, Root, Source, Value, freelist, value};
+use crate::{Bucket, Error};
+
+/// More faults than this tell nothing new.
+const MAX_FAULTS: usize = 100;
+
+impl<S: Source> Database<S> {
+    /// What is wrong with the file: pages that cannot be read, are out of order, in two places, or in none. Empty for a good file.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
+        let words = usize::try_from(self.meta.pages.div_ceil(64)).map_err(|_| Error::Invalid)?;
+        let mut check = Check { database: self, used: vec![0; words], free: vec![0; words], faults: Vec::new() };
+        (0..FIRST_PAGE.min(self.meta.pages)).for_each(|id| mark(&mut check.used, id));
+        check.free_pages()?;
+        check.bucket(&self.root(), 0)?;
+        // A list that is not kept has every page that nobody refers to.
+        if self.meta.freelist != NO_FREELIST {
+            for id in 0..self.meta.pages {
+                if !is_marked(&check.used, id) && !is_marked(&check.free, id) {
+                    check.fault(id, "unreachable unfreed");
+                }
+            }
+        }
+        Ok(check.faults)
+    }
+}
+
+struct Check<'a, S> {
+    database: &'a Database<S>,
+    used: Vec<u64>,
+    free: Vec<u64>,
+    faults: Vec<String>,
+}
+
+fn is_marked(bits: &[u64], id: u64) -> bool {
+    bits[(id / 64) as usize] & 1 << (id % 64) != 0
+}
+
+fn mark(bits: &mut [u64], id: u64) {
+    bits[(id / 64) as usize] |= 1 << (id % 64);
+}
+
+impl<'a, S: Source> Check<'a, S> {
+    fn fault(&mut self, page: u64, reason: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(format!("page {page}: {reason}"));
+        }
+    }
+
+    /// A page that cannot be read is a fault of the file, a disk that cannot be read is not.
+    fn tolerate<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Page { page, reason }) => {
+                self.fault(page, reason);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn free_pages(&mut self) -> Result<(), Error> {
+        let id = self.database.meta.freelist;
+        if id == NO_FREELIST {
+            return Ok(());
+        }
+        let data = self.database.pages_of(id);
+        let Some(data) = self.tolerate(data)? else { return Ok(()) };
+        self.take(id, &data);
+        match freelist(&data) {
+            Err(reason) => self.fault(id, reason),
+            Ok(ids) => {
+                for free in ids {
+                    if free < FIRST_PAGE || free >= self.database.meta.pages {
+                        self.fault(free, "freed but outside of the file");
+                    } else if is_marked(&self.free, free) {
+                        self.fault(free, "already freed");
+                    } else {
+                        mark(&mut self.free, free);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a page and its overflow as used; says whether it was met for the first time.
+    fn take(&mut self, id: u64, data: &Bytes) -> bool {
+        let count = data.len() as u64 / u64::from(self.database.meta.page_size);
+        let mut first = true;
+        for id in id..id + count {
+            if is_marked(&self.used, id) {
+                self.fault(id, "multiple references");
+                first = false;
+            }
+            mark(&mut self.used, id);
+        }
+        if is_marked(&self.free, id) {
+            self.fault(id, "reachable freed");
+        }
+        first
+    }
+
+    fn bucket(&mut self, bucket: &Bucket<'a, S>, depth: usize) -> Result<(), Error> {
+        match &bucket.root {
+            Root::Page(id) => self.tree(*id, None, None, depth).map(|_| ()),
+            Root::Inline(page) => self.leaf(0, page, depth),
+        }
+    }
+
+    /// Walks down from a page whose keys must be in `from..to`.
+    fn tree(&mut self, id: u64, from: Option<&[u8]>, to: Option<&[u8]>, depth: usize) -> Result<(), Error> {
+        if depth >= MAX_DEPTH {
+            self.fault(id, "it lies deeper than a tree can be");
+            return Ok(());
+        }
+        let data = self.database.pages_of(id);
+        let Some(data) = self.tolerate(data)? else { return Ok(()) };
+        if !self.take(id, &data) {
+            return Ok(());
+        }
+        let page = Page::parse(data).map_err(|reason| Error::Page { page: id, reason });
+        let Some(page) = self.tolerate(page)? else { return Ok(()) };
+        if page.count() == 0 {
+            if !page.is_leaf() || from.is_some() {
+                self.fault(id, "it is empty but not a root");
+            }
+            return Ok(());
+        }
+        if from.is_some_and(|from| page.key(0) < from) || to.is_some_and(|to| page.key(page.count() - 1) >= to) {
+            self.fault(id, "its keys are outside of what its parent says");
+        }
+        if page.is_leaf() {
+            return self.leaf(id, &page, depth);
+        }
+        for index in 0..page.count() {
+            let to = if index + 1 < page.count() { Some(page.key(index + 1)) } else { to };
+            self.tree(page.child(index), Some(page.key(index)), to, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, id: u64, page: &Page, depth: usize) -> Result<(), Error> {
+        for index in 0..page.count() {
+            if !page.is_bucket(index) {
+                continue;
+            }
+            let entry = value(self.database, id, page, index);
+            let Some(Value::Bucket(bucket)) = self.tolerate(entry)? else { continue };
+            if depth + 1 >= MAX_DEPTH {
+                self.fault(id, "its buckets lie too deep in each other");
+                return Ok(());
+            }
+            self.bucket(&bucket, depth + 1)?;
+        }
+        Ok(())
+    }
+}
