@@ -9,7 +9,7 @@ pub mod pb;
 mod server;
 pub mod snapshot;
 
-pub use client::{ClientTls as EtcdTls, ConnectError, EtcdKv};
+pub use client::{ClientTls as EtcdTls, ConnectError, Dial, EtcdKv, Transport};
 pub use options::{Options, OptionsError};
 pub use server::{Error, Server};
 

@@ -11,7 +11,7 @@ use store::*;
 use tokio_rustls::TlsConnector;
 use tonic::{Code, Status};
 
-use self::transport::Transport;
+pub use self::transport::{Dial, Transport};
 use self::watch::EtcdWatch;
 use crate::{convert, errors, pb};
 use pb::kv_client::KvClient;
@@ -68,7 +68,7 @@ impl EtcdKv {
     /// endpoint for five seconds fails with `Unavailable`.
     pub fn connect(endpoints: &[String], tls: Option<&ClientTls>, tasks: &base::Tasks) -> Result<Self, ConnectError> {
         let connector = tls.map(ClientTls::connector).transpose()?;
-        Ok(Self { transport: Transport::new(endpoints, connector.as_ref(), tasks)? })
+        Ok(Self { transport: Transport::new(endpoints, connector.as_ref(), &Dial::default(), tasks)? })
     }
 
     fn kv(&self) -> KvClient<Transport> {

@@ -21,13 +21,32 @@ use tonic::body::Body;
 
 use super::ConnectError;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a request looks for an endpoint that takes connections.
-const SEARCH: Duration = Duration::from_secs(5);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// How connections are opened and watched.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// For one connection, its TLS handshake included.
+    pub connect_timeout: Duration,
+    /// How long a request looks for an endpoint that takes connections.
+    pub search: Duration,
+    /// How often a quiet connection is probed, and how long it may stay silent then.
+    pub keepalive: (Duration, Duration),
+    /// The name that the servers' certificates must hold, where it is not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            search: Duration::from_secs(5),
+            keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
+            server_name: None,
+        }
+    }
+}
 
 /// Carries requests of all services. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +58,7 @@ struct Inner {
     endpoints: Vec<Endpoint>,
     /// The endpoint in use.
     current: AtomicUsize,
+    search: Duration,
     tasks: base::Tasks,
 }
 
@@ -47,7 +67,7 @@ pub(crate) struct Endpoint {
     uri: Uri,
     address: Address,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// How often a quiet connection is probed, and how long it may stay silent then.
+    connect_timeout: Duration,
     keepalive: (Duration, Duration),
     sender: Mutex<Option<SendRequest<Body>>>,
     /// Held by the one who connects.
@@ -60,12 +80,13 @@ enum Address {
 }
 
 impl Transport {
-    pub fn new(endpoints: &[String], tls: Option<&TlsConnector>, tasks: &base::Tasks) -> Result<Self, ConnectError> {
+    /// Takes `http://HOST:PORT`, `https://HOST:PORT`, `unix://PATH`, and `HOST:PORT`, which is secure where `tls` is given. Opens nothing yet.
+    pub fn new(endpoints: &[String], tls: Option<&TlsConnector>, dial: &Dial, tasks: &base::Tasks) -> Result<Self, ConnectError> {
         if endpoints.is_empty() {
             return Err(ConnectError::Endpoint { url: String::new(), reason: "no endpoint is given".into() });
         }
-        let endpoints = endpoints.iter().map(|url| Endpoint::parse(url, tls)).collect::<Result<_, _>>()?;
-        Ok(Self { inner: Arc::new(Inner { endpoints, current: AtomicUsize::new(0), tasks: tasks.clone() }) })
+        let endpoints = endpoints.iter().map(|url| Endpoint::parse(url, tls, dial)).collect::<Result<_, _>>()?;
+        Ok(Self { inner: Arc::new(Inner { endpoints, current: AtomicUsize::new(0), search: dial.search, tasks: tasks.clone() }) })
     }
 
     /// Goes to the next endpoint, unless somebody else has done so since `index` was looked up.
@@ -81,7 +102,7 @@ impl Transport {
 
     async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, Status> {
         let mut request = request;
-        let give_up = base::clock::monotonic() + SEARCH;
+        let give_up = base::clock::monotonic() + self.inner.search;
         let mut backoff = base::Backoff::new(Duration::from_millis(20), Duration::from_millis(500)).with_jitter(0.2);
         let mut failures = 0;
         loop {
@@ -131,7 +152,7 @@ impl tower::Service<Request<Body>> for Transport {
 
 impl Endpoint {
     /// `http://HOST:PORT`, `https://HOST:PORT`, `unix://PATH`, or `HOST:PORT`.
-    pub(crate) fn parse(url: &str, tls: Option<&TlsConnector>) -> Result<Self, ConnectError> {
+    pub(crate) fn parse(url: &str, tls: Option<&TlsConnector>, dial: &Dial) -> Result<Self, ConnectError> {
         let wrong = |reason: &str| ConnectError::Endpoint { url: url.to_owned(), reason: reason.to_owned() };
         let (scheme, rest) = url.split_once("://").unwrap_or((if tls.is_some() { "https" } else { "http" }, url));
         let rest = if scheme.starts_with("unix") { rest } else { rest.trim_end_matches('/') };
@@ -149,18 +170,13 @@ impl Endpoint {
             (false, _) => None,
             (true, None) => return Err(wrong("https needs the certificate authority that signed the server's certificate")),
             (true, Some(connector)) => {
-                let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+                let host = dial.server_name.as_deref().or(uri.host()).unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| wrong(&error.to_string()))?;
                 Some((connector.clone(), name))
             }
         };
-        let keepalive = (KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT);
-        Ok(Self { uri, address, tls, keepalive, sender: Mutex::new(None), connecting: tokio::sync::Mutex::new(()) })
-    }
-
-    #[allow(dead_code, reason = "for connections between members")]
-    pub(crate) fn with_keepalive(self, interval: Duration, timeout: Duration) -> Self {
-        Self { keepalive: (interval, timeout), ..self }
+        let (connect_timeout, keepalive) = (dial.connect_timeout, dial.keepalive);
+        Ok(Self { uri, address, tls, connect_timeout, keepalive, sender: Mutex::new(None), connecting: tokio::sync::Mutex::new(()) })
     }
 
     /// The same request, to this endpoint.
@@ -186,7 +202,7 @@ impl Endpoint {
         if let Some(sender) = self.usable() {
             return Ok(sender);
         }
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(tasks)).await;
+        let connected = tokio::time::timeout(self.connect_timeout, self.connect(tasks)).await;
         let sender = connected.map_err(|_| "it does not answer".to_owned())??;
         *self.sender.lock() = Some(sender.clone());
         Ok(sender)
@@ -246,7 +262,7 @@ mod tests {
     #[test]
     fn endpoints() {
         let check = |url: &str, expected: Option<&str>| {
-            let found = Endpoint::parse(url, None);
+            let found = Endpoint::parse(url, None, &Dial::default());
             assert_eq!(found.as_ref().map(|endpoint| endpoint.uri.to_string()).ok().as_deref(), expected, "{url}");
         };
         check("http://localhost:2379", Some("http://localhost:2379/"));
@@ -257,6 +273,6 @@ mod tests {
         check("https://localhost:2379", None);
         check("ftp://localhost:2379", None);
         check("http://local host:2379", None);
-        assert!(Transport::new(&[], None, &base::Tasks::new()).is_err());
+        assert!(Transport::new(&[], None, &Dial::default(), &base::Tasks::new()).is_err());
     }
 }
