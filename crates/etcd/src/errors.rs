@@ -9,7 +9,7 @@ const GRPC_TOO_LARGE: &str = "grpc: received message larger than max";
 pub(crate) const TONIC_TOO_LARGE: &str = "decoded message length too large";
 
 /// The errors that are a code and a fixed text both ways.
-fn fixed() -> [(KvError, Code); 14] {
+fn fixed() -> [(KvError, Code); 30] {
     use KvError::*;
     [
         (FutureRevision, Code::OutOfRange),
@@ -26,6 +26,22 @@ fn fixed() -> [(KvError, Code); 14] {
         (NoSpace, Code::ResourceExhausted),
         (NoLeader, Code::Unavailable),
         (Timeout, Code::Unavailable),
+        (TimeoutLeaderFailed, Code::Unavailable),
+        (LeaderChanged, Code::Unavailable),
+        (NotLeader, Code::FailedPrecondition),
+        (BadTransferee, Code::FailedPrecondition),
+        (TransferTimeout, Code::Unavailable),
+        (TooManyRequests, Code::ResourceExhausted),
+        (Stopped, Code::Unavailable),
+        (Removed, Code::Unavailable),
+        (MemberExists, Code::FailedPrecondition),
+        (PeerUrlExists, Code::FailedPrecondition),
+        (MemberNotFound, Code::NotFound),
+        (MemberNotLearner, Code::FailedPrecondition),
+        (LearnerNotReady, Code::FailedPrecondition),
+        (TooManyLearners, Code::FailedPrecondition),
+        (NotEnoughStarted, Code::FailedPrecondition),
+        (UnhealthyCluster, Code::Unavailable),
     ]
 }
 

@@ -18,6 +18,7 @@ mod lease;
 #[cfg(test)]
 mod model;
 mod options;
+mod raft;
 mod range;
 mod recovery;
 mod state;
@@ -31,3 +32,6 @@ pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
 pub use state::Extras;
+pub use raft::{
+    Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport,
+};
