@@ -31,7 +31,5 @@ pub use export::{SnapshotMeta, SnapshotReader, import};
 pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
+pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
 pub use state::Extras;
-pub use raft::{
-    Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport,
-};
