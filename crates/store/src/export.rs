@@ -31,12 +31,13 @@ pub struct SnapshotReader {
     meta: SnapshotMeta,
     leases: Vec<LeaseRecord>,
     extras: Extras,
-    versions: std::vec::IntoIter<Arc<Version>>,
+    versions: Vec<Arc<Version>>,
+    next: usize,
 }
 
 impl SnapshotReader {
     pub(crate) fn new(meta: SnapshotMeta, leases: Vec<LeaseRecord>, extras: Extras, versions: Vec<Arc<Version>>) -> Self {
-        Self { meta, leases, extras, versions: versions.into_iter() }
+        Self { meta, leases, extras, versions, next: 0 }
     }
 
     pub fn meta(&self) -> &SnapshotMeta {
@@ -58,11 +59,17 @@ impl SnapshotReader {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_VERSIONS && bytes < BATCH_BYTES {
-            let Some(version) = self.versions.next() else { break };
+            let Some(version) = self.versions.get(self.next) else { break };
+            self.next += 1;
             bytes += version.key.len() + version.value.len();
             batch.push((version.to_kv(), version.sub));
         }
         Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Starts again with the first version. Whoever must know sizes before the content reads twice instead of keeping a copy.
+    pub fn rewind(&mut self) {
+        self.next = 0;
     }
 }
 
@@ -143,6 +150,8 @@ mod tests {
             engine.compact(engine.revision(), true).await.unwrap();
             let versions = all(&mut reader);
             assert!(versions.is_sorted_by_key(|(kv, sub)| (kv.mod_revision, *sub)));
+            reader.rewind();
+            assert_eq!(all(&mut reader), versions);
             let to = tempfile::tempdir().unwrap();
             let meta = SnapshotMeta { applied_index: 0, ..*reader.meta() };
             import(to.path(), &meta, reader.leases(), reader.extras(), versions.iter().cloned().map(Ok)).unwrap();
