@@ -89,7 +89,30 @@ pub struct Options {
     pub watch_progress_notify_interval: String,
     #[command(flatten)]
     #[serde(flatten)]
+    pub web: Web,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub accepted: Accepted,
+}
+
+/// Plain HTTP on the sockets for clients.
+#[derive(Args, Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Web {
+    #[arg(long, env = "ETCD_ENABLE_GRPC_GATEWAY", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_grpc_gateway: bool,
+    /// Origins whose pages may read answers; `*`: all.
+    #[arg(long, env = "ETCD_CORS", default_value = "*")]
+    pub cors: String,
+    /// Names by which this server may be called without TLS; `*`: any.
+    #[arg(long, env = "ETCD_HOST_WHITELIST", default_value = "*")]
+    pub host_whitelist: String,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self { enable_grpc_gateway: true, cors: "*".into(), host_whitelist: "*".into() }
+    }
 }
 
 /// TLS towards clients.
@@ -227,6 +250,7 @@ impl Default for Options {
             max_txn_ops: 128,
             max_concurrent_streams: u32::MAX,
             watch_progress_notify_interval: "10m".into(),
+            web: Web::default(),
             accepted: Accepted::default(),
         }
     }

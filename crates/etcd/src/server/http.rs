@@ -1,6 +1,6 @@
 //! The few plain HTTP paths of etcd: health, version, metrics. Everything else is gRPC's or 404.
 
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use store::{KeyRange, Kv, RangeRequest};
 use tonic::body::Body;
 
@@ -9,7 +9,8 @@ use super::metrics::Observed;
 use crate::ETCD_VERSION;
 
 /// Answers `GET path?query`.
-pub async fn serve(core: &Core, method: &Method, path: &str, query: &str) -> Response<Body> {
+pub async fn serve<B>(core: &Core, request: &Request<B>) -> Response<Body> {
+    let (method, path, query) = (request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
     let known = matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics");
     if known && method != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -81,11 +82,11 @@ fn json(code: StatusCode, value: &serde_json::Value) -> Response<Body> {
     answer(code, "application/json", value.to_string())
 }
 
-fn text(code: StatusCode, body: impl Into<String>) -> Response<Body> {
+pub fn text(code: StatusCode, body: impl Into<String>) -> Response<Body> {
     answer(code, "text/plain; charset=utf-8", body.into())
 }
 
-fn answer(code: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+pub fn answer(code: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::new(http_body_util::Full::new(bytes::Bytes::from(body))));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));

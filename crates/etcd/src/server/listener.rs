@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, header};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,9 +20,10 @@ use tower::Service;
 
 use super::authority::Lenient;
 use super::core::Core;
+use super::gateway::{self, Access};
 use super::{Error, auth, cluster, election, http as plain, kv, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
-use crate::options::TlsFiles;
+use crate::options::{TlsFiles, Web};
 use crate::pb;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -197,12 +199,19 @@ where
     builder.serve_connection(io, service).await.map_err(|error| error.to_string())
 }
 
+/// The body of a gRPC request: a client's, or what the JSON gateway makes of a client's.
+pub type GrpcBody = Either<Incoming, Body>;
+
 /// All services, by path.
 #[derive(Clone)]
 pub struct Router {
     core: Arc<Core>,
     /// Whether this socket serves keys, or only health and metrics.
     whole: bool,
+    /// Whether this socket speaks TLS.
+    secure: bool,
+    has_gateway: bool,
+    access: Arc<Access>,
     max_concurrent_streams: u32,
     kv: pb::kv_server::KvServer<kv::KvService>,
     watch: pb::watch_server::WatchServer<watch::WatchService>,
@@ -217,10 +226,13 @@ pub struct Router {
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl Router {
-    pub fn new(core: Arc<Core>, max_concurrent_streams: u32) -> Self {
+    pub fn new(core: Arc<Core>, max_concurrent_streams: u32, web: &Web) -> Self {
         let limit = core.max_request_bytes + OVERHEAD_BYTES;
         Self {
             whole: true,
+            secure: false,
+            has_gateway: web.enable_grpc_gateway,
+            access: Arc::new(Access::new(&web.cors, &web.host_whitelist)),
             max_concurrent_streams,
             kv: pb::kv_server::KvServer::new(kv::KvService(core.clone())).max_decoding_message_size(limit),
             watch: pb::watch_server::WatchServer::new(watch::WatchService(core.clone())).max_decoding_message_size(limit),
@@ -239,11 +251,28 @@ impl Router {
         Self { whole: false, ..self.clone() }
     }
 
-    async fn call(&mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    /// For a socket of `--listen-client-urls`.
+    pub fn behind(&self, socket: &Socket) -> Self {
+        Self { secure: socket.tls.is_some(), ..self.clone() }
+    }
+
+    /// The largest message of a request.
+    pub fn message_limit(&self) -> usize {
+        self.core.max_request_bytes + OVERHEAD_BYTES
+    }
+
+    /// Answers a gRPC request.
+    pub async fn grpc(&mut self, request: Request<GrpcBody>) -> Response<Body> {
+        match self.dispatch(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn dispatch(&mut self, request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
-        let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else {
-            return Ok(self.plain(&request, &path).await);
-        };
+        let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
+        let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
         let (service, answer): (_, Answer) = match service {
             "etcdserverpb.KV" => ("etcdserverpb.KV", self.kv.call(request)),
             "etcdserverpb.Watch" => ("etcdserverpb.Watch", self.watch.call(request)),
@@ -253,7 +282,7 @@ impl Router {
             "etcdserverpb.Auth" => ("etcdserverpb.Auth", self.auth.call(request)),
             "v3lockpb.Lock" => ("v3lockpb.Lock", self.lock.call(request)),
             "v3electionpb.Election" => ("v3electionpb.Election", self.election.call(request)),
-            _ => return Ok(self.plain(&request, &path).await),
+            _ => return unknown(),
         };
         let mut response = answer.await?;
         let status = tonic::Status::from_header_map(response.headers());
@@ -263,28 +292,32 @@ impl Router {
         }
         if status.is_some_and(|status| status.message().contains(TONIC_TOO_LARGE)) {
             // gRPC in Go has other words and another code for it.
-            let limit = self.core.max_request_bytes + OVERHEAD_BYTES;
+            let limit = self.message_limit();
             response = tonic::Status::resource_exhausted(format!("grpc: received message larger than max ({limit})")).into_http();
         }
         Ok(response)
     }
 
-    async fn plain(&self, request: &Request<Incoming>, path: &str) -> Response<Body> {
-        let is_grpc =
-            request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc {
-            return tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http();
+    /// Answers what is not gRPC.
+    async fn plain(self, request: Request<Incoming>) -> Response<Body> {
+        if !self.whole {
+            return plain::serve(&self.core, &request).await;
         }
-        plain::serve(&self.core, request.method(), path, request.uri().query().unwrap_or_default()).await
+        let (access, origin) = (self.access.clone(), request.headers().get(header::ORIGIN).cloned());
+        let mut response = match access.answer(&request, self.secure) {
+            Some(response) => response,
+            None if self.has_gateway && gateway::is_mine(request.uri().path()) => gateway::serve(self, request).await,
+            None => plain::serve(&self.core, &request).await,
+        };
+        access.mark(origin.as_ref(), response.headers_mut());
+        response
     }
 }
 
 impl Handler for Router {
     async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
-        match self.call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        let is_grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc { self.grpc(request.map(Either::Left)).await } else { self.plain(request).await }
     }
 
     fn max_concurrent_streams(&self) -> u32 {

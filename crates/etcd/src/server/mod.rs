@@ -6,6 +6,7 @@ mod cluster;
 mod compactor;
 mod core;
 mod election;
+mod gateway;
 mod http;
 mod identity;
 mod kv;
@@ -95,7 +96,7 @@ impl Server {
         let metrics_values = metrics::Metrics::default();
         let core = Core { engine, identity, member, metrics: metrics_values, quota_bytes, max_request_bytes, tasks: tasks.child() };
         let core = Arc::new(core);
-        let router = Router::new(core.clone(), options.max_concurrent_streams);
+        let router = Router::new(core.clone(), options.max_concurrent_streams, &options.web);
         Ok(Self { core, router, clients, metrics, compaction })
     }
 
@@ -119,7 +120,8 @@ impl Server {
         }
         for socket in clients {
             tracing::info!(url = socket.url, "serving clients");
-            serving.spawn_critical("etcd client listener", socket.serve(router.clone()));
+            let router = router.behind(&socket);
+            serving.spawn_critical("etcd client listener", socket.serve(router));
         }
         serving.spawn_critical("etcd compactor", compactor::run(core.engine.clone(), compaction));
         tasks.stopping().await;

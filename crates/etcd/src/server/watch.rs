@@ -85,7 +85,16 @@ struct Gone;
 
 impl Session {
     async fn run(mut self, mut requests: Streaming<pb::WatchRequest>) {
-        while let Ok(Some(request)) = requests.message().await {
+        loop {
+            let request = match requests.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => {
+                    // A client that says no more goes on listening (server/etcdserver/api/v3rpc/watch.go, recvLoop).
+                    self.answers.closed().await;
+                    break;
+                }
+                Err(_) => break,
+            };
             let served = match request.request_union {
                 Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
                 Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id).await,
