@@ -48,8 +48,14 @@ const SAME: &[(&str, &str)] = &[
     ("/v3/kv/range", r#"{"key":"@@"}"#),
     ("/v3/kv/range", r#"{"key":"#),
     ("/v3/kv/range", r#"{"key":"Zm9v","revision":99}"#),
-    ("/v3/kv/txn", r#"{"compare":[{"key":"Zm9v","target":"VERSION","version":"2"}],"success":[{"request_range":{"key":"Zm9v"}},{"requestPut":{"key":"YQ==","value":""}},{"request_delete_range":{"key":"YQ=="}}]}"#),
-    ("/v3/kv/txn", r#"{"compare":[{"key":"Zm9v","target":"VALUE","value":"eA==","result":"EQUAL"}],"failure":[{"request_txn":{"success":[{"request_range":{"key":"Zm9v"}}]}}]}"#),
+    (
+        "/v3/kv/txn",
+        r#"{"compare":[{"key":"Zm9v","target":"VERSION","version":"2"}],"success":[{"request_range":{"key":"Zm9v"}},{"requestPut":{"key":"YQ==","value":""}},{"request_delete_range":{"key":"YQ=="}}]}"#,
+    ),
+    (
+        "/v3/kv/txn",
+        r#"{"compare":[{"key":"Zm9v","target":"VALUE","value":"eA==","result":"EQUAL"}],"failure":[{"request_txn":{"success":[{"request_range":{"key":"Zm9v"}}]}}]}"#,
+    ),
     ("/v3/kv/txn", r#"{"success":[{}]}"#),
     ("/v3/watch", r#"{"create_request":"#),
     ("/v3/lease/grant", r#"{"TTL":3600,"ID":"77"}"#),

@@ -265,7 +265,10 @@ mod tests {
         assert_eq!(written("HashKVResponse", &hash), r#"{"hash":4294967295}"#);
         let member = pb::Member { name: "a\"b".into(), peer_ur_ls: vec!["x".into()], is_learner: true, ..Default::default() };
         assert_eq!(written("Member", &member), r#"{"name":"a\"b","peerURLs":["x"],"isLearner":true}"#);
-        assert_eq!(written("RangeResponse", &pb::RangeResponse { header: Some(Default::default()), ..Default::default() }), r#"{"header":{}}"#);
+        assert_eq!(
+            written("RangeResponse", &pb::RangeResponse { header: Some(Default::default()), ..Default::default() }),
+            r#"{"header":{}}"#
+        );
     }
 
     #[test]

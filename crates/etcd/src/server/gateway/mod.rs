@@ -118,11 +118,7 @@ fn wrong(error: &serde_json::Error) -> String {
 }
 
 fn unreadable(error: &(dyn std::error::Error + Send + Sync + 'static), limit: usize) -> Status {
-    if error.is::<http_body_util::LengthLimitError>() {
-        too_large(limit)
-    } else {
-        Status::invalid_argument(error.to_string())
-    }
+    if error.is::<http_body_util::LengthLimitError>() { too_large(limit) } else { Status::invalid_argument(error.to_string()) }
 }
 
 fn too_large(limit: usize) -> Status {
@@ -132,9 +128,7 @@ fn too_large(limit: usize) -> Status {
 fn success(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("grpc-metadata-content-type"), HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(HeaderName::from_static("grpc-metadata-content-type"), HeaderValue::from_static("application/grpc"));
     response
 }
 

@@ -11,13 +11,7 @@ pub struct Route {
 const ROUTES: &[(&str, &[(&str, &str)])] = &[
     (
         "etcdserverpb.KV",
-        &[
-            ("kv/range", "Range"),
-            ("kv/put", "Put"),
-            ("kv/deleterange", "DeleteRange"),
-            ("kv/txn", "Txn"),
-            ("kv/compaction", "Compact"),
-        ],
+        &[("kv/range", "Range"), ("kv/put", "Put"), ("kv/deleterange", "DeleteRange"), ("kv/txn", "Txn"), ("kv/compaction", "Compact")],
     ),
     ("etcdserverpb.Watch", &[("watch", "Watch")]),
     (
