@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::auth;
 use crate::check::MAX_DEPTH;
 use crate::kv::*;
 use crate::state::Command;
@@ -14,34 +15,47 @@ pub(crate) struct DecodeError(pub &'static str);
 
 pub(crate) fn encode(command: &Command) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
+    put_command(&mut out, command);
+    out
+}
+
+fn put_command(out: &mut Vec<u8>, command: &Command) {
     match command {
         Command::Txn(txn) => {
             out.push(1);
-            put_txn(&mut out, txn);
+            put_txn(out, txn);
         }
         Command::Compact(revision) => {
             out.push(2);
-            put_int(&mut out, *revision);
+            put_int(out, *revision);
         }
         Command::LeaseGrant { id, ttl_ms } => {
             out.push(3);
-            put_int(&mut out, *id);
-            put_uint(&mut out, *ttl_ms);
+            put_int(out, *id);
+            put_uint(out, *ttl_ms);
         }
         Command::LeaseRevoke(id) => {
             out.push(4);
-            put_int(&mut out, *id);
+            put_int(out, *id);
         }
         Command::LeaseCheckpoint(remaining) => {
             out.push(5);
-            put_uint(&mut out, remaining.len() as u64);
+            put_uint(out, remaining.len() as u64);
             for (id, remaining_ms) in remaining {
-                put_int(&mut out, *id);
-                put_uint(&mut out, *remaining_ms);
+                put_int(out, *id);
+                put_uint(out, *remaining_ms);
             }
         }
+        Command::Auth(command) => {
+            out.push(0x30);
+            auth::encode_command(out, command);
+        }
+        Command::As(caller, command) => {
+            out.push(0x31);
+            auth::encode_caller(out, caller);
+            put_command(out, command);
+        }
     }
-    out
 }
 
 pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
@@ -61,7 +75,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn put_range(out: &mut Vec<u8>, range: &KeyRange) {
+pub(crate) fn put_range(out: &mut Vec<u8>, range: &KeyRange) {
     put_bytes(out, &range.key);
     match &range.end {
         None => out.push(0),
@@ -145,14 +159,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
 
 pub(crate) fn decode(input: &[u8]) -> Result<Command, DecodeError> {
     let mut reader = Reader(input);
-    let command = match reader.byte()? {
-        1 => Command::Txn(reader.txn(0)?),
-        2 => Command::Compact(reader.int()?),
-        3 => Command::LeaseGrant { id: reader.int()?, ttl_ms: reader.uint()? },
-        4 => Command::LeaseRevoke(reader.int()?),
-        5 => Command::LeaseCheckpoint(reader.list(|reader| Ok((reader.int()?, reader.uint()?)))?),
-        _ => return Err(DecodeError("an unknown command")),
-    };
+    let command = reader.command()?;
     reader.end()?;
     Ok(command)
 }
@@ -209,7 +216,7 @@ impl<'a> Reader<'a> {
         Ok([byte & 1 != 0, byte & 2 != 0, byte & 4 != 0])
     }
 
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+    pub fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
         let count = self.uint()?;
         // Each item takes a byte at least: a false count cannot make us allocate.
         if count > self.0.len() as u64 {
@@ -218,7 +225,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| item(self)).collect()
     }
 
-    fn range(&mut self) -> Result<KeyRange, DecodeError> {
+    pub fn range(&mut self) -> Result<KeyRange, DecodeError> {
         let key = self.bytes()?;
         let end = match self.byte()? {
             0 => None,
@@ -226,6 +233,26 @@ impl<'a> Reader<'a> {
             _ => return Err(DecodeError("an unknown kind of range")),
         };
         Ok(KeyRange { key, end })
+    }
+
+    fn command(&mut self) -> Result<Command, DecodeError> {
+        match self.byte()? {
+            0x31 => Ok(Command::As(auth::decode_caller(self)?, Box::new(self.plain_command(None)?))),
+            tag => self.plain_command(Some(tag)),
+        }
+    }
+
+    /// A command in nobody's name; its tag may have been read.
+    fn plain_command(&mut self, tag: Option<u8>) -> Result<Command, DecodeError> {
+        Ok(match tag.map_or_else(|| self.byte(), Ok)? {
+            1 => Command::Txn(self.txn(0)?),
+            2 => Command::Compact(self.int()?),
+            3 => Command::LeaseGrant { id: self.int()?, ttl_ms: self.uint()? },
+            4 => Command::LeaseRevoke(self.int()?),
+            5 => Command::LeaseCheckpoint(self.list(|reader| Ok((reader.int()?, reader.uint()?)))?),
+            0x30 => Command::Auth(auth::decode_command(self)?),
+            _ => return Err(DecodeError("an unknown command")),
+        })
     }
 
     fn txn(&mut self, depth: usize) -> Result<Txn, DecodeError> {
@@ -317,6 +344,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auth::{AuthCommand, Caller, PasswordHash, Permission, PermissionKind};
 
     fn all_kinds() -> Vec<Command> {
         let range = RangeRequest {
@@ -347,6 +375,33 @@ mod tests {
             Command::LeaseGrant { id: 1, ttl_ms: u64::MAX },
             Command::LeaseRevoke(-5),
             Command::LeaseCheckpoint(vec![(1, 2), (3, 0)]),
+            Command::Auth(AuthCommand::Enable),
+            Command::As(Caller::Server, Box::new(Command::LeaseRevoke(3))),
+            Command::As(Caller::Anonymous, Box::new(Command::Auth(AuthCommand::Disable))),
+            Command::As(Caller::User { name: "ä".into(), revision: 300 }, Box::new(Command::Compact(7))),
+        ]
+        .into_iter()
+        .chain(auth_kinds().into_iter().map(Command::Auth))
+        .collect()
+    }
+
+    fn auth_kinds() -> Vec<AuthCommand> {
+        let (user, role, name) = (|| "u".to_owned(), || "r".to_owned(), || "n".to_owned());
+        let password = || PasswordHash("$2a$".into());
+        vec![
+            AuthCommand::Authenticate { user: user(), nonce: "abc".into(), revision: 4 },
+            AuthCommand::UserAdd { name: name(), password: password(), no_password: true },
+            AuthCommand::UserDelete { name: name() },
+            AuthCommand::UserChangePassword { name: name(), password: password() },
+            AuthCommand::UserGrantRole { user: user(), role: role() },
+            AuthCommand::UserRevokeRole { user: user(), role: role() },
+            AuthCommand::RoleAdd { name: name() },
+            AuthCommand::RoleDelete { name: name() },
+            AuthCommand::RoleGrantPermission {
+                role: role(),
+                permission: Permission { kind: PermissionKind::Write, range: KeyRange::prefix("/p/") },
+            },
+            AuthCommand::RoleRevokePermission { role: role(), range: KeyRange::one("k") },
         ]
     }
 
@@ -378,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_commands_decode_or_fail(which in 0usize..5, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        fn damaged_commands_decode_or_fail(which in 0usize..19, at in any::<prop::sample::Index>(), bit in 0u8..8) {
             let mut bytes = encode(&all_kinds()[which]);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::check;
 use crate::engine::closed;
 use crate::index::Version;
 use crate::keeper::Desk;
@@ -213,11 +212,7 @@ impl Writer {
         let Err(error) = self.wal.reserve() else { return batch };
         let mut rest = Vec::with_capacity(batch.len());
         for proposal in batch {
-            let grows = match &proposal.command {
-                Command::Txn(txn) => check::has_put(txn),
-                Command::LeaseGrant { .. } => true,
-                Command::Compact(_) | Command::LeaseRevoke(_) | Command::LeaseCheckpoint(_) => false,
-            };
+            let grows = proposal.command.grows();
             if grows || error != KvError::NoSpace {
                 let _ = proposal.reply.send(Err(error.clone()));
             } else {

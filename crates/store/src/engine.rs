@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::auth::{self, AuthError, Caller, Identity};
 use crate::check;
 use crate::codec;
 use crate::commit::Sink;
@@ -30,6 +31,8 @@ const LEASE_RETRY_MS: u64 = 1000;
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// In whose name the store is used.
+    pub(crate) identity: Identity,
 }
 
 struct Inner {
@@ -58,13 +61,14 @@ impl Engine {
 
     fn start(shared: Arc<Shared>, sink: Sink, options: EngineOptions, tasks: &base::Tasks) -> Self {
         let lease_changed = Arc::new(Notify::new());
-        let engine = Self { inner: Arc::new(Inner { shared, options, sink, lease_changed: lease_changed.clone() }) };
+        let inner = Arc::new(Inner { shared, options, sink, lease_changed: lease_changed.clone() });
+        let engine = Self { inner, identity: Identity::Anonymous };
         let weak = Arc::downgrade(&engine.inner);
         tasks.spawn_critical("store leases", async move {
             // Holds the store only while it works, so that dropping the last handle closes it.
             let mut checkpoint_at_ms = LEASE_CHECKPOINT_MS;
             while let Some(inner) = weak.upgrade() {
-                let engine = Engine { inner };
+                let engine = Engine { inner, identity: Identity::Server };
                 if engine.inner.sink.check_open().is_err() {
                     break;
                 }
@@ -149,9 +153,40 @@ impl Engine {
         Ok(SnapshotReader::new(meta, leases, extras, versions))
     }
 
-    async fn propose(&self, command: Command) -> Result<Reply, KvError> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Who uses the store, while authentication is on.
+    fn caller(&self, state: &State) -> Result<Caller, KvError> {
+        Ok(state.auth.resolve(&self.identity, self.inner.shared.now_ms())?)
+    }
+
+    /// Has a command carried out in the name of whoever uses the store. Where users or roles change on its way, he is looked at anew.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Reply, KvError> {
+        let mut attempts = if self.identity.may_change() { auth::ATTEMPTS } else { 1 };
+        loop {
+            let caller = match self.identity {
+                Identity::Anonymous => Caller::Anonymous,
+                _ => self.caller(&self.inner.shared.state.read())?,
+            };
+            if caller == Caller::Anonymous {
+                return self.send(command).await;
+            }
+            attempts -= 1;
+            if attempts == 0 {
+                return self.send(Command::As(caller, Box::new(command))).await;
+            }
+            match self.send(Command::As(caller, Box::new(command.clone()))).await {
+                Err(KvError::Auth(AuthError::AuthOldRevision)) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn send(&self, command: Command) -> Result<Reply, KvError> {
         let encoded = codec::encode(&command);
-        if encoded.len() > self.inner.options.max_request_bytes && matches!(command, Command::Txn(_)) {
+        if encoded.len() > self.inner.options.max_request_bytes && command.is_txn() {
             return Err(KvError::RequestTooLarge);
         }
         self.inner.sink.propose(command, encoded).await
@@ -225,7 +260,10 @@ impl Kv for Engine {
             loop {
                 let state = shared.state.read();
                 let (at, revision) = match pinned {
-                    None => *pinned.insert((state.read_revision(&request)?, state.revision)),
+                    None => {
+                        state.auth.check_read(&self.caller(&state)?, &request.range)?;
+                        *pinned.insert((state.read_revision(&request)?, state.revision))
+                    }
                     Some((at, _)) if at < state.compact_revision && request.revision <= 0 => {
                         // The newest revision of a moment ago is compacted already: read the present one, in one go.
                         budget = usize::MAX;
@@ -249,14 +287,16 @@ impl Kv for Engine {
         self.inner.sink.check_open()?;
         check::txn(&txn, self.inner.options.max_txn_ops)?;
         if check::is_read_only(&txn) {
-            return self.inner.shared.state.read().read_txn(&txn);
+            let state = self.inner.shared.state.read();
+            state.auth.check_txn(&self.caller(&state)?, &txn, &state.leases)?;
+            return state.read_txn(&txn);
         }
         if check::has_put(&txn) {
             self.check_quota()?;
         }
         match self.propose(Command::Txn(txn)).await? {
             Reply::Txn(response) => Ok(response),
-            Reply::Done => Err(KvError::Internal("a transaction got another command's answer".into())),
+            _ => Err(KvError::Internal("a transaction got another command's answer".into())),
         }
     }
 
@@ -267,6 +307,10 @@ impl Kv for Engine {
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watch>, KvError> {
         self.inner.sink.check_open()?;
+        {
+            let state = self.inner.shared.state.read();
+            state.auth.check_read(&self.caller(&state)?, &request.range)?;
+        }
         let interval = self.inner.options.watch_progress_interval;
         Ok(Box::new(EngineWatch::new(self.inner.shared.clone(), request, interval)?))
     }
@@ -294,6 +338,7 @@ impl Kv for Engine {
         let shared = &self.inner.shared;
         let (renewed, shortened) = {
             let mut state = shared.state.write();
+            state.auth.check_renew(&self.caller(&state)?, id, &state.leases)?;
             (state.leases.renew(id, shared.now_ms())?, state.leases.has_checkpoint(id))
         };
         if shortened {
@@ -305,12 +350,16 @@ impl Kv for Engine {
     async fn lease_status(&self, id: LeaseId) -> Result<LeaseStatus, KvError> {
         self.inner.sink.check_open()?;
         let shared = &self.inner.shared;
-        shared.state.read().leases.status(id, shared.now_ms())
+        let state = shared.state.read();
+        state.auth.check_known(&self.caller(&state)?)?;
+        state.leases.status(id, shared.now_ms())
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, KvError> {
         self.inner.sink.check_open()?;
-        Ok(self.inner.shared.state.read().leases.ids())
+        let state = self.inner.shared.state.read();
+        state.auth.check_all_leases(&self.caller(&state)?, &state.leases)?;
+        Ok(state.leases.ids())
     }
 
     async fn status(&self) -> Result<StoreStatus, KvError> {

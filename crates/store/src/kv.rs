@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::auth::AuthError;
+
 /// A store-wide revision: grows by one with each transaction that writes. The first write makes revision 2, as in etcd.
 pub type Revision = i64;
 /// 0 means "no lease".
@@ -410,6 +412,8 @@ pub enum KvError {
     NotEnoughStarted,
     #[error("etcdserver: unhealthy cluster")]
     UnhealthyCluster,
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The store is shutting down or its peer is out of reach; the request may or may not have been done.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),

@@ -47,6 +47,11 @@ impl Leases {
         self.deadlines.iter().map(|(_, id)| *id).collect()
     }
 
+    /// The keys that hang on a lease; none where there is no such lease.
+    pub fn keys_of(&self, id: LeaseId) -> impl Iterator<Item = &Bytes> {
+        self.by_id.get(&id).into_iter().flat_map(|lease| &lease.keys)
+    }
+
     pub fn records(&self) -> Vec<LeaseRecord> {
         let record = |(id, lease): (&LeaseId, &Lease)| LeaseRecord { id: *id, ttl_ms: lease.ttl_ms, checkpoint_ms: lease.checkpoint_ms };
         self.by_id.iter().map(record).collect()

@@ -2,8 +2,9 @@
 //!
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
 //! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint`, compaction),
-//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out. Under the files lies `disk`, which tests replace.
+//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may do. Under the files lies `disk`, which tests replace.
 
+mod auth;
 mod check;
 mod checkpoint;
 mod codec;
@@ -26,6 +27,9 @@ pub mod suite;
 mod wal;
 mod watch;
 
+pub use auth::{
+    AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER, Role as AuthRole, User as AuthUser,
+};
 pub use engine::{Engine, History};
 pub use export::{SnapshotMeta, SnapshotReader, import};
 pub use kv::*;

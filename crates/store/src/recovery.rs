@@ -89,6 +89,8 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
         let _ = state.apply(index, command, 0);
         Ok(())
     })?;
+    // Who was logged in logs in again: nobody knows how long ago the token was used.
+    state.auth.forget_tokens();
     tracing::info!(
         revision = state.revision,
         replayed = state.applied_index - saved_index,

@@ -1,12 +1,16 @@
 //! The state machine: applies commands in order and answers reads. Pure: no clock, no I/O, so that a log, Raft or a simulator can drive it.
 
+use crate::auth::{Auth, AuthCommand, AuthRecord, Caller};
 use crate::index::{Change, Found, Index, Page, Version};
 use crate::kv::*;
 use crate::lease::{LeaseRecord, Leases};
-use crate::range;
+use crate::{check, range};
 
 /// Small replicated sections beside keys and leases, each a name and bytes that its owner understands.
 pub type Extras = Vec<(String, Vec<u8>)>;
+
+/// The section of users and roles: an `AuthRecord`.
+const AUTH: &str = "auth";
 
 /// A change to the store, as the log holds it. The same commands in the same order make the same store.
 #[derive(Clone, Debug)]
@@ -20,11 +24,35 @@ pub(crate) enum Command {
     LeaseRevoke(LeaseId),
     /// Remaining milliseconds of long leases; 0 takes a checkpoint back.
     LeaseCheckpoint(Vec<(LeaseId, u64)>),
+    Auth(AuthCommand),
+    /// Somebody's command. Without it a command is nobody's.
+    As(Caller, Box<Command>),
+}
+
+impl Command {
+    pub fn is_txn(&self) -> bool {
+        match self {
+            Self::Txn(_) => true,
+            Self::As(_, command) => command.is_txn(),
+            _ => false,
+        }
+    }
+
+    /// Whether it can make the store bigger.
+    pub fn grows(&self) -> bool {
+        match self {
+            Self::Txn(txn) => check::has_put(txn),
+            Self::LeaseGrant { .. } => true,
+            Self::Compact(_) | Self::LeaseRevoke(_) | Self::LeaseCheckpoint(_) | Self::Auth(_) => false,
+            Self::As(_, command) => command.grows(),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) enum Reply {
     Txn(TxnResponse),
+    Token(String),
     Done,
 }
 
@@ -43,11 +71,19 @@ pub(crate) struct State {
     pub applied_index: u64,
     pub index: Index,
     pub leases: Leases,
+    pub auth: Auth,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { revision: 1, compact_revision: 0, applied_index: 0, index: Index::default(), leases: Leases::default() }
+        Self {
+            revision: 1,
+            compact_revision: 0,
+            applied_index: 0,
+            index: Index::default(),
+            leases: Leases::default(),
+            auth: Auth::default(),
+        }
     }
 }
 
@@ -74,17 +110,27 @@ impl State {
 
     /// The sections beside keys and leases, for a checkpoint; an empty one may be left out.
     pub fn extras(&self) -> Extras {
-        Extras::new()
+        let mut extras = Extras::new();
+        if *self.auth.record() != AuthRecord::default() {
+            extras.push((AUTH.to_owned(), self.auth.record().to_bytes()));
+        }
+        extras
     }
 
     /// Takes over what `extras` gave. A section that is not known was written by a newer program.
     pub fn restore_extras(&mut self, extras: &Extras) -> Result<(), KvError> {
-        match extras.first() {
-            None => Ok(()),
-            Some((name, _)) => {
-                Err(KvError::Corrupt(format!("the checkpoint has a section {name:?}: a newer version wrote it, use that version")))
+        self.auth.restore(AuthRecord::default());
+        for (name, section) in extras {
+            match name.as_str() {
+                AUTH => self.auth.restore(AuthRecord::from_bytes(section)?),
+                _ => {
+                    return Err(KvError::Corrupt(format!(
+                        "the checkpoint has a section {name:?}: a newer version wrote it, use that version"
+                    )));
+                }
             }
         }
+        Ok(())
     }
 
     /// Applies the command at the given place of the log. `now_ms` only sets deadlines of leases.
@@ -92,6 +138,13 @@ impl State {
         debug_assert_eq!(index, self.applied_index + 1, "commands are applied in order");
         self.applied_index = index;
         let mut changes = Vec::new();
+        let (caller, command) = match command {
+            Command::As(caller, command) => (caller, *command),
+            command => (Caller::Anonymous, command),
+        };
+        if let Err(error) = self.auth.check(&caller, &command, &self.leases) {
+            return Applied { result: Err(error.into()), changes };
+        }
         let result = match command {
             Command::Txn(txn) => self.apply_txn(txn, &mut changes).map(Reply::Txn),
             Command::Compact(revision) => self.compact(revision).map(|()| Reply::Done),
@@ -103,6 +156,11 @@ impl State {
                 }
                 Ok(Reply::Done)
             }
+            Command::Auth(command) => match self.auth.apply(index, command, now_ms) {
+                Ok(token) => Ok(token.map_or(Reply::Done, Reply::Token)),
+                Err(error) => Err(error.into()),
+            },
+            Command::As(..) => Err(KvError::Internal("a command in the name of two callers".into())),
         };
         Applied { result, changes }
     }
