@@ -1,6 +1,6 @@
 //! etcd's errors on the wire: a gRPC code and a text each (api/v3rpc/rpctypes/error.go), to and from `KvError`. Decides nothing.
 
-use store::KvError;
+use store::{AuthError, KvError};
 use tonic::{Code, Status};
 
 /// Text with which gRPC in Go refuses a message above its limit.
@@ -9,7 +9,8 @@ const GRPC_TOO_LARGE: &str = "grpc: received message larger than max";
 pub(crate) const TONIC_TOO_LARGE: &str = "decoded message length too large";
 
 /// The errors that are a code and a fixed text both ways.
-fn fixed() -> [(KvError, Code); 30] {
+fn fixed() -> [(KvError, Code); 47] {
+    use AuthError::*;
     use KvError::*;
     [
         (FutureRevision, Code::OutOfRange),
@@ -42,6 +43,23 @@ fn fixed() -> [(KvError, Code); 30] {
         (TooManyLearners, Code::FailedPrecondition),
         (NotEnoughStarted, Code::FailedPrecondition),
         (UnhealthyCluster, Code::Unavailable),
+        (Auth(RootUserNotExist), Code::FailedPrecondition),
+        (Auth(RootRoleNotExist), Code::FailedPrecondition),
+        (Auth(UserAlreadyExist), Code::FailedPrecondition),
+        (Auth(UserEmpty), Code::InvalidArgument),
+        (Auth(UserNotFound), Code::FailedPrecondition),
+        (Auth(RoleAlreadyExist), Code::FailedPrecondition),
+        (Auth(RoleNotFound), Code::FailedPrecondition),
+        (Auth(RoleEmpty), Code::InvalidArgument),
+        (Auth(PermissionNotGiven), Code::InvalidArgument),
+        (Auth(AuthFailed), Code::InvalidArgument),
+        (Auth(PermissionDenied), Code::PermissionDenied),
+        (Auth(RoleNotGranted), Code::FailedPrecondition),
+        (Auth(PermissionNotGranted), Code::FailedPrecondition),
+        (Auth(AuthNotEnabled), Code::FailedPrecondition),
+        (Auth(InvalidAuthToken), Code::Unauthenticated),
+        (Auth(InvalidAuthMgmt), Code::InvalidArgument),
+        (Auth(AuthOldRevision), Code::InvalidArgument),
     ]
 }
 
