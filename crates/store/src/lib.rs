@@ -28,7 +28,8 @@ mod wal;
 mod watch;
 
 pub use auth::{
-    AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER, Role as AuthRole, User as AuthUser,
+    AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER,
+    Role as AuthRole, User as AuthUser,
 };
 pub use engine::{Engine, History};
 pub use export::{SnapshotMeta, SnapshotReader, import};

@@ -155,11 +155,7 @@ fn permissions_of_roles() {
     script.good(grant("r", PermissionKind::Write, KeyRange::one("a")));
     let permissions = &script.state.auth.record().roles["r"].permissions;
     let shown: Vec<_> = permissions.iter().map(|permission| (permission.kind, permission.range.clone())).collect();
-    let expected = [
-        (PermissionKind::Write, KeyRange::one("a")),
-        (read, KeyRange::between("a", "b")),
-        (read, KeyRange::between("b", "\0")),
-    ];
+    let expected = [(PermissionKind::Write, KeyRange::one("a")), (read, KeyRange::between("a", "b")), (read, KeyRange::between("b", "\0"))];
     assert_eq!(shown, expected);
     script.bad(ungrant("x", KeyRange::one("a")), AuthError::RoleNotFound);
     script.bad(ungrant("r", KeyRange::between("a", "c")), AuthError::PermissionNotGranted);
