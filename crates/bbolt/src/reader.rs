@@ -183,7 +183,21 @@ impl<'a, S: Source> Bucket<'a, S> {
         Ok(self.find(name)?.and_then(|value| if let Value::Bucket(bucket) = value { Some(bucket) } else { None }))
     }
 
+    /// The last of its keys.
+    pub fn last_key(&self) -> Result<Option<Bytes>, Error> {
+        let found = self.descend(|page| page.count().checked_sub(1))?;
+        Ok(found.map(|(_, page, index)| page.shared_key(index)))
+    }
+
     fn find(&self, key: &[u8]) -> Result<Option<Value<'a, S>>, Error> {
+        match self.descend(|page| page.find(key))? {
+            Some((id, page, index)) => value(self.database, id, &page, index).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes down to a leaf by what `choose` takes on each page; the leaf with its number and the element there.
+    fn descend(&self, choose: impl Fn(&Page) -> Option<usize>) -> Result<Option<(u64, Page, usize)>, Error> {
         let mut id = 0;
         let mut page = match &self.root {
             Root::Inline(page) => page.clone(),
@@ -193,9 +207,9 @@ impl<'a, S: Source> Bucket<'a, S> {
             }
         };
         for _ in 0..MAX_DEPTH {
-            let Some(index) = page.find(key) else { return Ok(None) };
+            let Some(index) = choose(&page) else { return Ok(None) };
             if page.is_leaf() {
-                return value(self.database, id, &page, index).map(Some);
+                return Ok(Some((id, page, index)));
             }
             id = page.child(index);
             page = self.database.page(id)?;

@@ -61,6 +61,7 @@ fn check(buckets: &Buckets, page_size: u32) {
             assert_eq!(bucket.get(&entry.key).unwrap().unwrap(), value);
             entries.insert(entry.key.to_vec(), value.to_vec());
         }
+        assert_eq!(bucket.last_key().unwrap().map(|key| key.to_vec()), entries.keys().next_back().cloned());
         assert!(bucket.get(b"\xff\xffabsent").unwrap().is_none());
         assert!(database.root().bucket(&entry.key).unwrap().is_some());
         found.insert(entry.key.to_vec(), entries);

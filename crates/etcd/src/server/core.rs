@@ -1,12 +1,13 @@
 //! What all services share: the store, who we are, the metrics. Holds no behaviour of a single service.
 
-use store::{Engine, Kv, KvError, Revision};
+use store::{Engine, Kv, KvError, Member, Revision};
 use tonic::Status;
 
 use super::identity::Identity;
 use super::metrics::Metrics;
 use crate::errors;
 use crate::pb;
+use crate::snapshot::save::Cluster;
 
 pub struct Core {
     pub engine: Engine,
@@ -27,6 +28,12 @@ impl Core {
     /// A header with the newest revision.
     pub fn header(&self) -> pb::ResponseHeader {
         self.header_at(self.engine.revision())
+    }
+
+    /// What a snapshot says of the cluster.
+    pub fn cluster(&self) -> Cluster {
+        let pb::Member { id, name, peer_ur_ls: peer_urls, client_ur_ls: client_urls, is_learner } = self.member.clone();
+        Cluster { members: vec![Member { id, name, peer_urls, client_urls, is_learner }], term: self.identity.term }
     }
 
     /// Whether puts are refused for want of space.

@@ -52,6 +52,11 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Gives a folder that has none an identity.
+    pub fn create(&self, dir: &Path) -> Result<(), Error> {
+        self.save(dir, &dir.join(FILE))
+    }
+
     fn save(&self, dir: &Path, path: &Path) -> Result<(), Error> {
         let record = Record {
             format: FORMAT,

@@ -1,18 +1,17 @@
-//! The Maintenance service: status, checksums, alarms. A snapshot file would have to be etcd's own database format, so it is refused in words.
+//! The Maintenance service: status, checksums, alarms, snapshots.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost::Message;
-use store::{Engine, Kv, KvError, Revision};
+use bytes::{Bytes, BytesMut};
+use store::{Engine, KeyValue, Kv, KvError, Revision};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::core::Core;
+use crate::snapshot::{schema, stream};
 use crate::{ETCD_VERSION, errors, pb};
 use pb::alarm_request::AlarmAction;
-
-/// What each checksum of keys starts with: the name of etcd's bucket.
-const KEY_BUCKET: &[u8] = b"key";
 
 pub struct MaintenanceService(pub Arc<Core>);
 
@@ -75,9 +74,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     }
 
     async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented(
-            "etcdserver: snapshot files in etcd's format are not supported: copy the keys with 'etcdctl make-mirror', or the data folder of the stopped server",
-        ))
+        let snapshot = self.0.engine.snapshot().await.map_err(|error| self.0.refuse(error))?;
+        Ok(Response::new(stream::send(snapshot, self.0.cluster(), &self.0.tasks)))
     }
 
     async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
@@ -100,24 +98,20 @@ struct Hashed {
     hash: u32,
 }
 
-/// The checksum that every member with the same keys has: CRC-32C over the rows of etcd's key bucket (server/mvcc/kvstore.go, hashByRev).
+/// The checksum that every member with the same keys has: CRC-32C over the rows of etcd's key bucket. Of what is up to the compacted revision only those
+/// rows count that are still the newest of their keys, unless no key is left (server/storage/mvcc/hash.go).
 async fn hash_kv(engine: &Engine, revision: Revision) -> Result<Hashed, KvError> {
     let history = engine.history(revision).await?;
-    let mut hash = crc32c::crc32c(KEY_BUCKET);
-    let mut row = Vec::new();
-    for (kv, place) in history.versions {
-        row.clear();
-        row.extend_from_slice(&kv.mod_revision.to_be_bytes());
-        row.push(b'_');
-        row.extend_from_slice(&i64::from(place).to_be_bytes());
-        let stored = if kv.version == 0 {
-            row.push(b't');
-            pb::KeyValue { key: kv.key, ..Default::default() }
-        } else {
-            kv.into()
-        };
-        stored.encode(&mut row).map_err(|error| KvError::Internal(error.to_string()))?;
-        hash = crc32c::crc32c_append(hash, &row);
+    let is_old = |kv: &KeyValue| kv.mod_revision <= history.compact_revision;
+    let changed: HashMap<&Bytes, bool> =
+        history.versions.iter().filter(|(kv, _)| !is_old(kv)).map(|(kv, _)| (&kv.key, kv.version > 0)).collect();
+    let is_kept = |kv: &KeyValue| !is_old(kv) || !changed.contains_key(&kv.key);
+    let any_left = changed.values().any(|live| *live) || history.versions.iter().any(|(kv, _)| is_old(kv) && is_kept(kv));
+    let mut hash = crc32c::crc32c(schema::KEY);
+    let mut buffer = BytesMut::new();
+    for (kv, place) in history.versions.iter().filter(|(kv, _)| is_kept(kv) || !any_left) {
+        let (key, value) = schema::row(kv.clone(), *place, &mut buffer).map_err(|error| KvError::Internal(error.to_string()))?;
+        hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
     }
     let compact_revision = if history.compact_revision == 0 { -1 } else { history.compact_revision };
     Ok(Hashed { revision: history.revision, compact_revision, hash })

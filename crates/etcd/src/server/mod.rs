@@ -24,7 +24,7 @@ use std::sync::Arc;
 use store::{Engine, KvError};
 
 use self::core::Core;
-use self::identity::Identity;
+pub(crate) use self::identity::Identity;
 use self::listener::{Router, Socket, Tls};
 use crate::options::{AutoCompaction, Options, OptionsError, urls};
 use crate::pb;
@@ -45,7 +45,8 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path} is damaged ({reason}): restore it from a copy of the data folder, or start with an empty --data-dir", path = path.display())]
     Identity { path: PathBuf, reason: String },
-    #[error("{path} holds the data of another etcd, which this program does not read: start both and copy the keys with 'etcdctl make-mirror'", path = .0.display())]
+    #[error("{path} holds the data of another etcd: stop it, make a new folder from its data with 'oxikube etcdctl snapshot restore \
+         {path}/snap/db --skip-hash-check --data-dir NEW', and start with --data-dir NEW", path = .0.display())]
     ForeignData(PathBuf),
 }
 

@@ -1,7 +1,20 @@
 //! Snapshot files in etcd's own format: what one holds, and a data folder made from one. Works on files of etcd 3.4 and 3.5 and on ours, which are the
 //! same. Must never change the file that it reads, nor a data folder that is not empty.
 
+mod load;
+mod restore;
+pub(crate) mod save;
+pub(crate) mod schema;
+pub(crate) mod stream;
+
 use std::path::{Path, PathBuf};
+
+use store::KvError;
+
+use crate::OptionsError;
+
+/// What a cluster of our version agrees on.
+const CLUSTER_VERSION: &str = "3.5.0";
 
 /// What `etcdctl snapshot status` prints about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +68,46 @@ impl Default for RestoreOptions {
 pub enum SnapshotError {
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("snapshot files cannot be read yet")]
-    Unsupported,
+    #[error(transparent)]
+    Stream(#[from] std::io::Error),
+    #[error(transparent)]
+    File(#[from] bbolt::Error),
+    #[error("snapshot missing hash but --skip-hash-check=false")]
+    NoHash,
+    #[error("expected sha256 {expected}, got {found}")]
+    Hash { expected: String, found: String },
+    #[error("snapshot file integrity check failed. {count} errors found.\n{faults}", count = .0.len(), faults = .0.join("\n"))]
+    Integrity(Vec<String>),
+    #[error("cannot get hash of bucket {0}")]
+    NotABucket(String),
+    #[error("the file has no bucket \"key\": it is not a database of etcd v3")]
+    NoKeys,
+    #[error("{file}: bucket {bucket}, row {key}: {reason}")]
+    Row { file: String, bucket: String, key: String, reason: &'static str },
+    #[error("data-dir {0:?} not empty or could not be read")]
+    NotEmpty(PathBuf),
+    #[error("--mark-compacted required if --revision-bump")]
+    BumpAlone,
+    #[error("--bump-revision leads beyond the largest revision")]
+    BumpTooLarge,
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    #[error("{0}")]
+    Identity(String),
+    #[error(transparent)]
+    Store(#[from] KvError),
+    #[error("a member cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the store gave other versions when it was read again")]
+    Changed,
 }
 
 /// Reads the whole file and checks how its pages hang together. Blocks.
 pub fn status(file: &Path) -> Result<Status, SnapshotError> {
-    std::fs::metadata(file).map_err(|source| SnapshotError::Io { path: file.to_owned(), source })?;
-    Err(SnapshotError::Unsupported)
+    load::Snapshot::open(file)?.status()
 }
 
 /// Makes the data folder of a new member of a new cluster, with what `file` holds. Blocks.
-pub fn restore(file: &Path, _options: &RestoreOptions) -> Result<(), SnapshotError> {
-    std::fs::metadata(file).map_err(|source| SnapshotError::Io { path: file.to_owned(), source })?;
-    Err(SnapshotError::Unsupported)
+pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotError> {
+    restore::restore(file, options)
 }

@@ -30,6 +30,11 @@ impl RealEtcd {
     pub async fn start_with(flags: &[&str]) -> Self {
         // In memory where there is such a folder: nobody measures it, and it syncs after each request.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self::start_in(dir, flags).await
+    }
+
+    /// On the data that is in `data` of the folder; what they say of peers counts no more.
+    pub async fn start_in(dir: TempDir, flags: &[&str]) -> Self {
         let [client, peer] = free_ports();
         let endpoint = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");

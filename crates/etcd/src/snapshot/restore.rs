@@ -1,0 +1,86 @@
+//! A data folder out of a snapshot file: the keys and leases as they were, a new member of a new cluster around them (etcdutl/snapshot/v3_snapshot.go).
+//! Must never touch a folder that holds anything.
+
+use std::path::{Path, PathBuf};
+
+use store::{Extras, KvError, SnapshotMeta};
+
+use super::load::{self, Snapshot};
+use super::{RestoreOptions, SnapshotError};
+use crate::options::Options;
+use crate::server::Identity;
+
+/// Makes the folder, or leaves nothing behind.
+pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotError> {
+    if (options.bump_revision > 0) != options.mark_compacted {
+        return Err(SnapshotError::BumpAlone);
+    }
+    let server = Options {
+        name: options.name.clone(),
+        data_dir: options.data_dir.clone(),
+        initial_cluster: Some(options.initial_cluster.clone()),
+        initial_cluster_token: options.initial_cluster_token.clone(),
+        initial_advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
+        ..Options::default()
+    };
+    let peer_urls = server.check_cluster()?;
+    let data_dir = server.data_dir();
+    let was_there = is_there(&data_dir)?;
+    load::verify(file, options.skip_hash_check)?;
+    let snapshot = Snapshot::open(file)?;
+    let dir = data_dir.join("member");
+    let made = fill(&dir, &snapshot, options).and_then(|()| {
+        Identity::derive(&peer_urls, &options.initial_cluster_token)
+            .create(&dir)
+            .map_err(|error| SnapshotError::Identity(error.to_string()))
+    });
+    if made.is_err() {
+        let unwanted = if was_there { &dir } else { &data_dir };
+        if let Err(error) = std::fs::remove_dir_all(unwanted)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %unwanted.display(), %error, "what was restored so far could not be removed");
+        }
+    }
+    made
+}
+
+/// Whether the folder exists; it must be empty then.
+fn is_there(data_dir: &Path) -> Result<bool, SnapshotError> {
+    match std::fs::read_dir(data_dir) {
+        Ok(mut entries) => {
+            if entries.next().is_none() {
+                Ok(true)
+            } else {
+                Err(SnapshotError::NotEmpty(data_dir.to_owned()))
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(_) => Err(SnapshotError::NotEmpty(PathBuf::from(data_dir))),
+    }
+}
+
+fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(), SnapshotError> {
+    let mut compact_revision = snapshot.compact_revision()?;
+    let mut revision = snapshot.revision()?.max(compact_revision);
+    if options.bump_revision > 0 {
+        let bump = i64::try_from(options.bump_revision).ok();
+        revision = bump.and_then(|bump| revision.checked_add(bump)).ok_or(SnapshotError::BumpTooLarge)?;
+        compact_revision = revision;
+    }
+    let meta = SnapshotMeta { store: rand::random(), applied_index: 0, revision, compact_revision };
+    // What `import` says of a row that is wrong is our own error again.
+    let mut wrong = None;
+    let versions = snapshot.versions()?.map(|version| {
+        version.map_err(|error| {
+            let text = error.to_string();
+            wrong = Some(error);
+            KvError::Corrupt(text)
+        })
+    });
+    let imported = store::import(dir, &meta, &snapshot.leases()?, &Extras::new(), versions);
+    match (imported, wrong) {
+        (Err(_), Some(error)) => Err(error),
+        (imported, _) => Ok(imported?),
+    }
+}

@@ -1,0 +1,212 @@
+//! Snapshot files between real etcd and ours, both ways: the same history, the same leases, the same numbers about the file.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{OurEtcd, RealEtcd, client, run, try_run};
+use etcd::snapshot::{RestoreOptions, SnapshotError, restore, status};
+use etcd::{EtcdKv, Options};
+use store::{KeyRange, Kv, KvError, Op, PutRequest, RangeRequest, Txn};
+
+const V3: &[(&str, &str)] = &[("ETCDCTL_API", "3")];
+const COMPACTED: i64 = 300;
+
+async fn ctl(endpoint: &str, line: &str) -> String {
+    let mut args = vec!["--endpoints", endpoint];
+    args.extend(line.split(' '));
+    run("etcdctl", &args, V3, None).await
+}
+
+/// A history with everything in it: new versions, deletions, transactions of several keys, large values, leases, a compaction.
+async fn fill(kv: &EtcdKv) {
+    for id in [7, 8, 9] {
+        kv.lease_grant(id, Duration::from_secs(5000 + u64::from(id.unsigned_abs() as u32))).await.unwrap();
+    }
+    kv.lease_revoke(9).await.unwrap();
+    for n in 0..600usize {
+        let key = format!("key/{:03}", n * 7919 % 250);
+        let bytes = if n % 97 == 0 { 200_000 } else { n % 700 };
+        let lease = if n % 5 == 0 { 7 + i64::from(n % 2 == 0) } else { 0 };
+        match n % 11 {
+            3 => drop(kv.delete(KeyRange::one(key)).await.unwrap()),
+            5 => {
+                let puts = (0..4).map(|m| Op::Put(PutRequest::new(format!("{key}/{m}"), vec![m; bytes])));
+                let delete = Op::Delete(store::DeleteRequest { range: KeyRange::prefix("key/00"), prev_kv: false });
+                kv.txn(Txn { success: puts.chain([delete]).collect(), ..Txn::default() }).await.unwrap_or_else(|error| {
+                    assert_eq!(error, KvError::DuplicateKey);
+                    store::TxnResponse { revision: 0, succeeded: true, responses: Vec::new() }
+                });
+            }
+            _ => drop(kv.put(PutRequest { lease, ..PutRequest::new(key, vec![n as u8; bytes]) }).await.unwrap()),
+        }
+    }
+    kv.compact(COMPACTED, true).await.unwrap();
+    kv.put(PutRequest::new("last", "")).await.unwrap();
+}
+
+/// What a client can know of a store's history: checksums of it, and old revisions of all keys.
+async fn history(endpoint: &str) -> Vec<String> {
+    let kv = client(endpoint);
+    let newest = kv.status().await.unwrap().revision;
+    let mut known = vec![format!("revision {newest}")];
+    for revision in [COMPACTED + 1, COMPACTED + 57, newest - 1, newest] {
+        let hashed = ctl(endpoint, &format!("endpoint hashkv -w json --rev={revision}")).await;
+        let hashed: serde_json::Value = serde_json::from_str(&hashed).unwrap();
+        let at = &hashed[0]["HashKV"];
+        known.push(format!("{revision}: hash {} compacted {}", at["hash"], at["compact_revision"]));
+        let found = kv.range(RangeRequest { revision, ..RangeRequest::new(KeyRange::between("\0", "\0")) }).await.unwrap();
+        known.push(format!(
+            "{revision}: {:?}",
+            found.kvs.iter().map(|kv| (&kv.key, kv.version, kv.mod_revision, kv.lease)).collect::<Vec<_>>()
+        ));
+    }
+    let old = kv.range(RangeRequest { revision: COMPACTED - 1, ..RangeRequest::new(KeyRange::one("key/001")) }).await;
+    known.push(format!("{old:?}"));
+    let mut leases = kv.leases().await.unwrap();
+    leases.sort_unstable();
+    for lease in leases {
+        let status = kv.lease_status(lease).await.unwrap();
+        let mut keys = status.keys;
+        keys.sort_unstable();
+        known.push(format!("lease {lease}: {:?} {keys:?}", status.granted_ttl));
+    }
+    known
+}
+
+async fn save(endpoint: &str, dir: &Path) -> PathBuf {
+    let file = dir.join("snapshot.db");
+    ctl(endpoint, &format!("snapshot save {}", file.display())).await;
+    file
+}
+
+/// What etcdctl and we say of a file.
+async fn check_status(file: &Path) {
+    let said = run("etcdctl", &["snapshot", "status", "-w", "json", file.to_str().unwrap()], V3, None).await;
+    let ours = status(file).unwrap();
+    let ours =
+        format!(r#"{{"hash":{},"revision":{},"totalKey":{},"totalSize":{}}}"#, ours.hash, ours.revision, ours.total_key, ours.total_size);
+    assert_eq!(said.trim(), ours);
+}
+
+fn options(dir: &Path) -> RestoreOptions {
+    RestoreOptions { data_dir: Some(dir.join("data")), ..RestoreOptions::default() }
+}
+
+async fn ours_on(file: &Path, change: impl FnOnce(RestoreOptions) -> RestoreOptions) -> OurEtcd {
+    let dir = tempfile::tempdir().unwrap();
+    restore(file, &change(options(dir.path()))).unwrap();
+    OurEtcd::start_in(dir, Options { listen_client_urls: "http://127.0.0.1:0".into(), ..Options::default() }).await
+}
+
+async fn real_on(file: &Path) -> RealEtcd {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let to = dir.path().join("data");
+    run("etcdctl", &["snapshot", "restore", file.to_str().unwrap(), "--data-dir", to.to_str().unwrap()], V3, None).await;
+    RealEtcd::start_in(dir, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_real_etcd_to_ours_and_back() {
+    let mut real = RealEtcd::start().await;
+    fill(&client(&real.endpoint)).await;
+    let expected = history(&real.endpoint).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = save(&real.endpoint, dir.path()).await;
+    check_status(&file).await;
+
+    let ours = ours_on(&file, |options| options).await;
+    assert_eq!(history(&ours.endpoint).await, expected);
+    let other = tempfile::tempdir().unwrap();
+    let again = save(&ours.endpoint, other.path()).await;
+    check_status(&again).await;
+    let back = real_on(&again).await;
+    assert_eq!(history(&back.endpoint).await, expected);
+    ours.stop().await;
+
+    // The database of a stopped etcd, as it lies in its folder.
+    real.kill();
+    let raw = real.dir.path().join("data/member/snap/db");
+    check_status(&raw).await;
+    let ours = ours_on(&raw, |options| RestoreOptions { skip_hash_check: true, ..options }).await;
+    assert_eq!(history(&ours.endpoint).await, expected);
+    // It goes on from there.
+    let kv = client(&ours.endpoint);
+    let put = kv.put(PutRequest::new("new", "value")).await.unwrap();
+    kv.compact(put, true).await.unwrap();
+    ours.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_ours_to_real_etcd() {
+    let ours = OurEtcd::start().await;
+    fill(&client(&ours.endpoint)).await;
+    let expected = history(&ours.endpoint).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = save(&ours.endpoint, dir.path()).await;
+    check_status(&file).await;
+    let real = real_on(&file).await;
+    assert_eq!(history(&real.endpoint).await, expected);
+    // etcd goes on with our pages: splits, merges, frees them.
+    let kv = client(&real.endpoint);
+    let (newest, _) = kv.delete(KeyRange::prefix("key/")).await.unwrap();
+    kv.compact(newest, true).await.unwrap();
+    ctl(&real.endpoint, "defrag").await;
+    let left = kv.range(RangeRequest::new(KeyRange::between("\0", "\0"))).await.unwrap();
+    assert_eq!(left.kvs.len(), 1);
+    ours.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_store_and_a_higher_revision() {
+    let ours = OurEtcd::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = save(&ours.endpoint, dir.path()).await;
+    check_status(&file).await;
+    let real = real_on(&file).await;
+    assert_eq!(client(&real.endpoint).status().await.unwrap().revision, 1);
+    let bumped = ours_on(&file, |options| RestoreOptions { bump_revision: 1_000_000_000, mark_compacted: true, ..options }).await;
+    let kv = client(&bumped.endpoint);
+    assert_eq!(kv.status().await.unwrap().revision, 1_000_000_001);
+    let old = kv.range(RangeRequest { revision: 1, ..RangeRequest::new(KeyRange::one("a")) }).await;
+    assert!(matches!(old, Err(KvError::Compacted { .. })), "{old:?}");
+    assert_eq!(kv.put(PutRequest::new("a", "b")).await.unwrap(), 1_000_000_002);
+    bumped.stop().await;
+    ours.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_folders_that_are_refused() {
+    let ours = OurEtcd::start().await;
+    client(&ours.endpoint).put(PutRequest::new("a", "b")).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = save(&ours.endpoint, dir.path()).await;
+    let good = std::fs::read(&file).unwrap();
+    let fails = async |content: &[u8], change: fn(&mut RestoreOptions), expected: &str| {
+        std::fs::write(&file, content).unwrap();
+        let mut options = options(dir.path());
+        change(&mut options);
+        let error = restore(&file, &options).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error} instead of {expected}");
+        assert!(!dir.path().join("data").exists(), "{expected}: nothing is left behind");
+    };
+    let same = |_: &mut RestoreOptions| {};
+    fails(&good[..good.len() - 32], same, "snapshot missing hash but --skip-hash-check=false").await;
+    let mut damaged = good.clone();
+    damaged[9000] ^= 1;
+    fails(&damaged, same, "expected sha256 [").await;
+    fails(b"no database", |options| options.skip_hash_check = true, "invalid database").await;
+    fails(&good[..8192], |options| options.skip_hash_check = true, "it was cut off").await;
+    fails(&good, |options| options.bump_revision = 1, "--mark-compacted required if --revision-bump").await;
+    fails(&good, |options| options.name = "other".into(), "couldn't find local name \"other\" in the initial cluster configuration").await;
+    std::fs::write(&file, &good).unwrap();
+    std::fs::create_dir_all(dir.path().join("data/member")).unwrap();
+    let error = restore(&file, &options(dir.path())).unwrap_err();
+    assert!(matches!(error, SnapshotError::NotEmpty(_)), "{error}");
+    let (_, said) =
+        try_run("etcdctl", &["snapshot", "restore", file.to_str().unwrap(), "--data-dir", dir.path().to_str().unwrap()], V3, None).await;
+    assert!(said.contains("data-dir"), "{said}");
+    ours.stop().await;
+}
