@@ -4,10 +4,10 @@
 
 use bytes::Bytes;
 
-use crate::auth;
 use crate::check::MAX_DEPTH;
 use crate::kv::*;
 use crate::state::Command;
+use crate::{alarms, auth};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -49,6 +49,10 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
         Command::Auth(command) => {
             out.push(0x30);
             auth::encode_command(out, command);
+        }
+        Command::Alarm(alarm, is_on) => {
+            out.push(if *is_on { 0x40 } else { 0x41 });
+            alarms::encode(out, *alarm);
         }
         Command::As(caller, command) => {
             out.push(0x31);
@@ -251,6 +255,8 @@ impl<'a> Reader<'a> {
             4 => Command::LeaseRevoke(self.int()?),
             5 => Command::LeaseCheckpoint(self.list(|reader| Ok((reader.int()?, reader.uint()?)))?),
             0x30 => Command::Auth(auth::decode_command(self)?),
+            0x40 => Command::Alarm(alarms::decode(self)?, true),
+            0x41 => Command::Alarm(alarms::decode(self)?, false),
             _ => return Err(DecodeError("an unknown command")),
         })
     }
@@ -344,6 +350,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::alarms::{Alarm, AlarmKind};
     use crate::auth::{AuthCommand, Caller, PasswordHash, Permission, PermissionKind};
 
     fn all_kinds() -> Vec<Command> {
@@ -376,6 +383,8 @@ mod tests {
             Command::LeaseRevoke(-5),
             Command::LeaseCheckpoint(vec![(1, 2), (3, 0)]),
             Command::Auth(AuthCommand::Enable),
+            Command::Alarm(Alarm { member: u64::MAX, kind: AlarmKind::NoSpace }, true),
+            Command::Alarm(Alarm { member: 0, kind: AlarmKind::Corrupt }, false),
             Command::As(Caller::Server, Box::new(Command::LeaseRevoke(3))),
             Command::As(Caller::Anonymous, Box::new(Command::Auth(AuthCommand::Disable))),
             Command::As(Caller::User { name: "ä".into(), revision: 300 }, Box::new(Command::Compact(7))),

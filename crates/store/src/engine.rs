@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,6 +19,7 @@ use crate::options::EngineOptions;
 use crate::range;
 use crate::recovery;
 use crate::state::{Command, Reply, State};
+use crate::stats::stats;
 use crate::watch::{EngineWatch, Hub, Shared};
 
 /// Keys that a read visits under one hold of the lock.
@@ -213,6 +215,7 @@ impl Engine {
         let shared = &self.inner.shared;
         let expired = shared.state.write().leases.take_expired(shared.now_ms(), LEASES_ENDED_AT_ONCE);
         for id in expired {
+            stats().leases_expired.fetch_add(1, Ordering::Relaxed);
             match self.propose(Command::LeaseRevoke(id)).await {
                 Ok(_) | Err(KvError::LeaseNotFound) => {}
                 Err(error) => {

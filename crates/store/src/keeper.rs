@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, Meta};
 use crate::commit::sweep_step;
 use crate::index::Version;
 use crate::kv::{KvError, Revision};
+use crate::stats::stats;
 use crate::wal::Segments;
 use crate::watch::Shared;
 
@@ -156,7 +157,9 @@ impl Keeper {
         };
         if meta != self.saved {
             let versions = self.collect(meta.revision);
+            let began = base::clock::monotonic();
             self.checkpoint.save(&meta, &leases, &extras, &versions)?;
+            stats().saves.observe(began.elapsed());
             self.saved = meta;
         }
         let cannot = |error: std::io::Error| KvError::Unavailable(format!("old log files cannot be removed: {error}"));

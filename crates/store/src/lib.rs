@@ -2,8 +2,9 @@
 //!
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
 //! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint`, compaction),
-//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may do. Under the files lies `disk`, which tests replace.
+//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may do, `alarms`, `stats`. Under the files lies `disk`, which tests replace.
 
+mod alarms;
 mod auth;
 mod check;
 mod checkpoint;
@@ -23,10 +24,12 @@ mod raft;
 mod range;
 mod recovery;
 mod state;
+mod stats;
 pub mod suite;
 mod wal;
 mod watch;
 
+pub use alarms::{Alarm, AlarmKind};
 pub use auth::{
     AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER,
     Role as AuthRole, User as AuthUser,
@@ -38,3 +41,4 @@ pub use lease::LeaseRecord;
 pub use options::EngineOptions;
 pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
 pub use state::Extras;
+pub use stats::{Durations, Stats, stats};

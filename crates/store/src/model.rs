@@ -67,7 +67,7 @@ impl Model {
                 response.revision = self.revision();
                 Ok(Some(response))
             }
-            Command::Auth(_) | Command::As(..) => unreachable!("the model knows keys, not users"),
+            Command::Auth(_) | Command::Alarm(..) | Command::As(..) => unreachable!("the model knows keys, not users"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The state machine: applies commands in order and answers reads. Pure: no clock, no I/O, so that a log, Raft or a simulator can drive it.
 
+use crate::alarms::{Alarm, Alarms};
 use crate::auth::{Auth, AuthCommand, AuthRecord, Caller};
 use crate::index::{Change, Found, Index, Page, Version};
 use crate::kv::*;
@@ -11,6 +12,8 @@ pub type Extras = Vec<(String, Vec<u8>)>;
 
 /// The section of users and roles: an `AuthRecord`.
 const AUTH: &str = "auth";
+/// The section of alarms.
+const ALARMS: &str = "alarms";
 
 /// A change to the store, as the log holds it. The same commands in the same order make the same store.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(crate) enum Command {
     /// Remaining milliseconds of long leases; 0 takes a checkpoint back.
     LeaseCheckpoint(Vec<(LeaseId, u64)>),
     Auth(AuthCommand),
+    /// Raised, or taken back.
+    Alarm(Alarm, bool),
     /// Somebody's command. Without it a command is nobody's.
     As(Caller, Box<Command>),
 }
@@ -43,7 +48,7 @@ impl Command {
         match self {
             Self::Txn(txn) => check::has_put(txn),
             Self::LeaseGrant { .. } => true,
-            Self::Compact(_) | Self::LeaseRevoke(_) | Self::LeaseCheckpoint(_) | Self::Auth(_) => false,
+            Self::Compact(_) | Self::LeaseRevoke(_) | Self::LeaseCheckpoint(_) | Self::Auth(_) | Self::Alarm(..) => false,
             Self::As(_, command) => command.grows(),
         }
     }
@@ -72,6 +77,7 @@ pub(crate) struct State {
     pub index: Index,
     pub leases: Leases,
     pub auth: Auth,
+    pub alarms: Alarms,
 }
 
 impl Default for State {
@@ -83,6 +89,7 @@ impl Default for State {
             index: Index::default(),
             leases: Leases::default(),
             auth: Auth::default(),
+            alarms: Alarms::default(),
         }
     }
 }
@@ -114,15 +121,18 @@ impl State {
         if *self.auth.record() != AuthRecord::default() {
             extras.push((AUTH.to_owned(), self.auth.record().to_bytes()));
         }
+        extras.extend(self.alarms.to_bytes().map(|section| (ALARMS.to_owned(), section)));
         extras
     }
 
     /// Takes over what `extras` gave. A section that is not known was written by a newer program.
     pub fn restore_extras(&mut self, extras: &Extras) -> Result<(), KvError> {
         self.auth.restore(AuthRecord::default());
+        self.alarms = Alarms::default();
         for (name, section) in extras {
             match name.as_str() {
                 AUTH => self.auth.restore(AuthRecord::from_bytes(section)?),
+                ALARMS => self.alarms = Alarms::from_bytes(section)?,
                 _ => {
                     return Err(KvError::Corrupt(format!(
                         "the checkpoint has a section {name:?}: a newer version wrote it, use that version"
@@ -145,6 +155,9 @@ impl State {
         if let Err(error) = self.auth.check(&caller, &command, &self.leases) {
             return Applied { result: Err(error.into()), changes };
         }
+        if let Err(error) = self.alarms.check(&command) {
+            return Applied { result: Err(error), changes };
+        }
         let result = match command {
             Command::Txn(txn) => self.apply_txn(txn, &mut changes).map(Reply::Txn),
             Command::Compact(revision) => self.compact(revision).map(|()| Reply::Done),
@@ -160,6 +173,10 @@ impl State {
                 Ok(token) => Ok(token.map_or(Reply::Done, Reply::Token)),
                 Err(error) => Err(error.into()),
             },
+            Command::Alarm(alarm, is_on) => {
+                self.alarms.set(alarm, is_on);
+                Ok(Reply::Done)
+            }
             Command::As(..) => Err(KvError::Internal("a command in the name of two callers".into())),
         };
         Applied { result, changes }

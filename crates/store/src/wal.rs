@@ -13,11 +13,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
 use crate::disk::{File, Files, is_full};
 use crate::kv::KvError;
+use crate::stats::stats;
 
 mod frame;
 
@@ -142,9 +144,12 @@ impl Wal {
             self.rotate(size)?;
         }
         frame::write(&mut self.buffer, self.salt, self.next_index, records);
+        let began = base::clock::monotonic();
         if let Err(error) = self.current.write_at(self.offset, &self.buffer).and_then(|()| self.current.sync()) {
             return Err(self.fail("written", &error));
         }
+        stats().log_syncs.observe(began.elapsed());
+        stats().log_bytes.fetch_add(size, Ordering::Relaxed);
         self.offset += size;
         self.next_index += records.len() as u64;
         if self.buffer.capacity() > 4 << 20 {

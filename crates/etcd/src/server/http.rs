@@ -1,85 +1,163 @@
-//! The few plain HTTP paths of etcd: health, version, metrics. Everything else is gRPC's or 404.
+//! The few plain HTTP paths of etcd: health, version, metrics (server/etcdserver/api/etcdhttp). Everything else is gRPC's, the gateway's or 404.
 
 use http::{Method, Request, Response, StatusCode, header};
-use store::{KeyRange, Kv, RangeRequest};
+use store::{Identity, KeyRange, Kv, KvError, RangeRequest};
 use tonic::body::Body;
 
+use super::alarms;
 use super::core::Core;
-use super::metrics::Observed;
-use crate::ETCD_VERSION;
+use super::metrics::{self, Format};
+use crate::{ETCD_VERSION, pb};
+
+/// What `/livez` and `/readyz` look at.
+#[derive(Clone, Copy)]
+enum Check {
+    DataCorruption,
+    SerializableRead,
+    LinearizableRead,
+}
+
+const LIVEZ: &[Check] = &[Check::SerializableRead];
+const READYZ: &[Check] = &[Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead];
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DataCorruption => "data_corruption",
+            Self::SerializableRead => "serializable_read",
+            Self::LinearizableRead => "linearizable_read",
+        }
+    }
+
+    async fn run(self, core: &Core) -> Result<(), String> {
+        match self {
+            Self::DataCorruption => {
+                let alarms = alarms::active(core).await.map_err(|error| error.to_string())?;
+                let corrupt = i32::from(pb::AlarmType::Corrupt);
+                if alarms.iter().any(|alarm| alarm.alarm == corrupt) { Err("alarm activated: CORRUPT".into()) } else { Ok(()) }
+            }
+            Self::SerializableRead => read(core, true).await.map_err(|error| format!("range error: {error}")),
+            Self::LinearizableRead => read(core, false).await.map_err(|error| format!("range error: {error}")),
+        }
+    }
+}
 
 /// Answers `GET path?query`.
 pub async fn serve<B>(core: &Core, request: &Request<B>) -> Response<Body> {
-    let (method, path, query) = (request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
-    let known = matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics");
-    if known && method != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let (root, name) = path[1.min(path.len())..].split_once('/').map_or((path, None), |(root, name)| (&path[..=root.len()], Some(name)));
+    let checks = match (root, name) {
+        ("/livez", _) => LIVEZ,
+        ("/readyz", _) => READYZ,
+        ("/health" | "/version" | "/metrics", None) => &[],
+        _ => return not_found(),
+    };
+    if request.method() != Method::GET {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+        return response;
     }
-    match path {
+    match root {
         "/health" => health(core, query).await,
-        "/livez" => check(core, true).await,
-        "/readyz" => check(core, false).await,
         "/version" => {
             let cluster = ETCD_VERSION.rsplit_once('.').map_or(ETCD_VERSION, |(minor, _)| minor);
-            json(StatusCode::OK, &serde_json::json!({ "etcdserver": ETCD_VERSION, "etcdcluster": format!("{cluster}.0") }))
+            let body = format!("{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}.0\"}}");
+            answer(StatusCode::OK, "application/json", body)
         }
-        "/metrics" => metrics(core).await,
-        _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        "/metrics" => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let format = Format::accepted(accept);
+            match metrics::page(core, format).await {
+                Ok(body) => answer(StatusCode::OK, format.content_type(), body),
+                Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+            }
+        }
+        _ => {
+            let excluded = |check: &&Check| !values(query, "exclude").any(|name| name == check.name());
+            let checks: Vec<_> = match name {
+                None => checks.iter().filter(excluded).collect(),
+                Some(name) => checks.iter().filter(|check| check.name() == name).collect(),
+            };
+            if name.is_some() && checks.is_empty() {
+                return not_found();
+            }
+            run(core, &checks, query).await
+        }
     }
 }
 
-/// server/etcdserver/api/etcdhttp/health.go: an alarm or a read that fails makes it false.
+/// Runs checks; a failed one or `?verbose` shows them all.
+async fn run(core: &Core, checks: &[&Check], query: &str) -> Response<Body> {
+    let (mut report, mut failed) = (String::new(), false);
+    for check in checks {
+        match check.run(core).await {
+            Ok(()) => report += &format!("[+]{} ok\n", check.name()),
+            Err(reason) => {
+                failed = true;
+                report += &format!("[-]{} failed: {reason}\n", check.name());
+            }
+        }
+    }
+    if failed {
+        tracing::warn!(report, "a health check failed");
+        return text(StatusCode::SERVICE_UNAVAILABLE, report + "\n");
+    }
+    if values(query, "verbose").next().is_none() {
+        report.clear();
+    }
+    text(StatusCode::OK, report + "ok\n")
+}
+
+/// An alarm, no leader, or a read that fails makes it false.
 async fn health(core: &Core, query: &str) -> Response<Body> {
-    let excluded = query.split('&').any(|pair| pair == "exclude=NOSPACE");
-    let reason = match core.is_full().await {
-        Ok(true) if !excluded => "ALARM NOSPACE".to_owned(),
-        Ok(_) => match read(core).await {
-            Ok(()) => String::new(),
-            Err(error) => format!("RANGE ERROR:{error}"),
-        },
-        Err(error) => format!("ALARM ERROR:{error}"),
+    let serializable = values(query, "serializable").next() == Some("true");
+    let reason = match ill(core, query, serializable).await {
+        Ok(reason) => reason,
+        Err(error) => format!("RANGE ERROR:{error}"),
     };
     let healthy = reason.is_empty();
-    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(code, &serde_json::json!({ "health": healthy.to_string(), "reason": reason }))
+    if healthy {
+        core.metrics.healthy.inc();
+    } else {
+        core.metrics.unhealthy.inc();
+        tracing::warn!(reason, "/health says no");
+    }
+    let body = format!("{{\"health\":\"{healthy}\",\"reason\":{}}}", serde_json::Value::from(reason));
+    if healthy { answer(StatusCode::OK, "application/json", body) } else { text(StatusCode::SERVICE_UNAVAILABLE, body + "\n") }
 }
 
-async fn check(core: &Core, serializable: bool) -> Response<Body> {
-    match read(core).await {
-        Ok(()) => text(StatusCode::OK, "ok\n"),
-        Err(error) => {
-            let name = if serializable { "serializable_read" } else { "linearizable_read" };
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("[-]{name} failed: {error}\n"))
+/// Why a member is not healthy; empty where it is.
+async fn ill(core: &Core, query: &str, serializable: bool) -> Result<String, KvError> {
+    for alarm in alarms::active(core).await? {
+        let name = pb::AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+        if !values(query, "exclude").any(|excluded| excluded == name) {
+            return Ok(format!("ALARM {name}"));
         }
     }
-}
-
-async fn read(core: &Core) -> Result<(), store::KvError> {
-    core.engine.range(RangeRequest { limit: 1, keys_only: true, ..RangeRequest::new(KeyRange::one("health")) }).await.map(|_| ())
-}
-
-async fn metrics(core: &Core) -> Response<Body> {
-    let (status, leases) = match (core.engine.status().await, core.engine.leases().await) {
-        (Ok(status), Ok(leases)) => (status, leases.len()),
-        (Err(error), _) | (_, Err(error)) => return text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
-    };
-    let observed = Observed {
-        db_size: status.db_size,
-        db_size_in_use: status.db_size_in_use,
-        quota_bytes: core.quota_bytes,
-        revision: status.revision,
-        compact_revision: status.compact_revision,
-        applied: core.engine.applied_index(),
-        leases,
-    };
-    match core.metrics.encode(&observed) {
-        Ok(body) => answer(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    if !serializable && core.engine.raft_status().is_some_and(|raft| raft.leader == 0) {
+        return Ok("RAFT NO LEADER".to_owned());
     }
+    read(core, serializable).await?;
+    Ok(String::new())
 }
 
-fn json(code: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    answer(code, "application/json", value.to_string())
+async fn read(core: &Core, serializable: bool) -> Result<(), KvError> {
+    // Whoever asks for health need not be a user.
+    let engine = core.engine.acting_as(Identity::Server);
+    let request = RangeRequest { limit: 1, keys_only: true, serializable, ..RangeRequest::new(KeyRange::one("health")) };
+    engine.range(request).await.map(|_| ())
+}
+
+/// The values of a parameter; one without `=` has an empty one.
+fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })
+}
+
+fn not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 pub fn text(code: StatusCode, body: impl Into<String>) -> Response<Body> {

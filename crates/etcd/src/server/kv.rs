@@ -39,6 +39,7 @@ impl pb::kv_server::Kv for KvService {
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.0.metrics.puts.inc();
         let request = convert::put_from_pb(request.into_inner());
+        self.0.metrics.put_bytes.inc_by((request.key.len() + request.value.len()) as u64);
         let lease = request.lease;
         let (revision, response) = match self.write(Op::Put(request)).await {
             // A put alone looks for its lease first, one in a transaction for its key (server/etcdserver/apply.go).

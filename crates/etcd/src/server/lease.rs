@@ -25,12 +25,14 @@ impl pb::lease_server::Lease for LeaseService {
         // Too short is stretched by the store.
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
         let granted = self.0.engine.lease_grant(id, ttl).await.map_err(|error| self.0.refuse(error))?;
+        self.0.metrics.leases_granted.inc();
         let ttl = seconds(granted.granted_ttl);
         Ok(Response::new(pb::LeaseGrantResponse { header: Some(self.0.header()), id: granted.id, ttl, error: String::new() }))
     }
 
     async fn lease_revoke(&self, request: Request<pb::LeaseRevokeRequest>) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         self.0.engine.lease_revoke(request.into_inner().id).await.map_err(|error| self.0.refuse(error))?;
+        self.0.metrics.leases_revoked.inc();
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.0.header()) }))
     }
 
@@ -81,7 +83,10 @@ impl pb::lease_server::Lease for LeaseService {
 
 async fn keep_alive(core: &Core, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let ttl = match core.engine.lease_keep_alive(id).await {
-        Ok(ttl) => seconds(ttl),
+        Ok(ttl) => {
+            core.metrics.leases_renewed.inc();
+            seconds(ttl)
+        }
         Err(KvError::LeaseNotFound) => 0,
         Err(error) => return Err(core.refuse(error)),
     };

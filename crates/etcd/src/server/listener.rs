@@ -21,6 +21,7 @@ use tower::Service;
 use super::authority::Lenient;
 use super::core::Core;
 use super::gateway::{self, Access};
+use super::metrics::Counted;
 use super::{Error, auth, cluster, election, http as plain, kv, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
 use crate::options::{TlsFiles, Web};
@@ -273,22 +274,30 @@ impl Router {
         let path = request.uri().path().to_owned();
         let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
-        let (service, answer): (_, Answer) = match service {
-            "etcdserverpb.KV" => ("etcdserverpb.KV", self.kv.call(request)),
-            "etcdserverpb.Watch" => ("etcdserverpb.Watch", self.watch.call(request)),
-            "etcdserverpb.Lease" => ("etcdserverpb.Lease", self.lease.call(request)),
-            "etcdserverpb.Cluster" => ("etcdserverpb.Cluster", self.cluster.call(request)),
-            "etcdserverpb.Maintenance" => ("etcdserverpb.Maintenance", self.maintenance.call(request)),
-            "etcdserverpb.Auth" => ("etcdserverpb.Auth", self.auth.call(request)),
-            "v3lockpb.Lock" => ("v3lockpb.Lock", self.lock.call(request)),
-            "v3electionpb.Election" => ("v3electionpb.Election", self.election.call(request)),
+        let answer: Answer = match service {
+            "etcdserverpb.KV" => self.kv.call(request),
+            "etcdserverpb.Watch" => self.watch.call(request),
+            "etcdserverpb.Lease" => self.lease.call(request),
+            "etcdserverpb.Cluster" => self.cluster.call(request),
+            "etcdserverpb.Maintenance" => self.maintenance.call(request),
+            "etcdserverpb.Auth" => self.auth.call(request),
+            "v3lockpb.Lock" => self.lock.call(request),
+            "v3electionpb.Election" => self.election.call(request),
             _ => return unknown(),
         };
+        let Some((call, kind)) = self.core.metrics.calls.of(service, method) else { return answer.await };
+        let call = call.clone();
+        call.started.inc();
         let mut response = answer.await?;
         let status = tonic::Status::from_header_map(response.headers());
         let code = status.as_ref().map_or(tonic::Code::Ok, tonic::Status::code);
-        if code != tonic::Code::Unimplemented {
-            self.core.metrics.handled(service, method, code);
+        if kind.gives_stream && status.is_none() {
+            return Ok(response.map(|body| Body::new(Counted::new(body, call))));
+        }
+        call.received.inc();
+        call.handled(code);
+        if code == tonic::Code::Ok {
+            call.sent.inc();
         }
         if status.is_some_and(|status| status.message().contains(TONIC_TOO_LARGE)) {
             // gRPC in Go has other words and another code for it.

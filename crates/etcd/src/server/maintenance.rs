@@ -8,10 +8,10 @@ use store::{Engine, KeyValue, Kv, KvError, Revision};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::alarms;
 use super::core::Core;
 use crate::snapshot::{schema, stream};
 use crate::{ETCD_VERSION, errors, pb};
-use pb::alarm_request::AlarmAction;
 
 pub struct MaintenanceService(pub Arc<Core>);
 
@@ -20,24 +20,15 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let request = request.into_inner();
-        if request.action == i32::from(AlarmAction::Activate) {
-            return Err(Status::unimplemented("etcdserver: alarms are raised by the server itself, when its quota is used up"));
-        }
-        // Disarming cannot make room: the alarm ends by itself as soon as a compaction or a deletion has made some.
-        let full = self.0.is_full().await.map_err(|error| self.0.refuse(error))?;
-        let asked = pb::AlarmType::try_from(request.alarm).unwrap_or(pb::AlarmType::None);
-        let is_asked = matches!(asked, pb::AlarmType::None | pb::AlarmType::Nospace);
-        let alarm = pb::AlarmMember { member_id: self.0.identity.member_id, alarm: pb::AlarmType::Nospace.into() };
-        let alarms = if full && is_asked { vec![alarm] } else { Vec::new() };
+        let alarms = alarms::answer(&self.0, &self.0.engine, request.into_inner()).await.map_err(|error| self.0.refuse(error))?;
         Ok(Response::new(pb::AlarmResponse { header: Some(self.0.header()), alarms }))
     }
 
     async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let status = self.0.engine.status().await.map_err(|error| self.0.refuse(error))?;
         let applied = self.0.engine.applied_index();
-        let full = status.db_size_in_use > self.0.quota_bytes;
-        let errors = if full { vec![format!("memberID:{} alarm:NOSPACE ", self.0.identity.member_id)] } else { Vec::new() };
+        let alarms = alarms::active(&self.0).await.map_err(|error| self.0.refuse(error))?;
+        let errors = alarms.iter().map(alarms::text).collect();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.0.header_at(status.revision)),
             version: ETCD_VERSION.to_owned(),

@@ -1,5 +1,6 @@
 //! The etcd server: opens the store, binds the sockets, runs the services. A cluster of one member.
 
+mod alarms;
 mod auth;
 mod authority;
 mod cluster;

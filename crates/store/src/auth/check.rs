@@ -76,7 +76,7 @@ impl Auth {
             Command::LeaseGrant { .. } | Command::Compact(_) => self.check_known(caller),
             // Its right is the password, which was checked before.
             Command::Auth(AuthCommand::Authenticate { .. }) => Ok(()),
-            Command::Auth(_) => self.check_root(caller),
+            Command::Auth(_) | Command::Alarm(..) => self.check_root(caller),
             // Not for clients to send: whoever proposes it has checked what there is to check.
             _ => Ok(()),
         }

@@ -1,0 +1,186 @@
+//! Counts of gRPC calls, as the interceptors of go-grpc-prometheus make them: each method of each service from the start, at zero.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::Counter;
+use super::text::Page;
+use crate::server::gateway::schema::{Method, SERVICES};
+
+const CODES: [(Code, &str); 17] = [
+    (Code::Ok, "OK"),
+    (Code::Cancelled, "Canceled"),
+    (Code::Unknown, "Unknown"),
+    (Code::InvalidArgument, "InvalidArgument"),
+    (Code::DeadlineExceeded, "DeadlineExceeded"),
+    (Code::NotFound, "NotFound"),
+    (Code::AlreadyExists, "AlreadyExists"),
+    (Code::PermissionDenied, "PermissionDenied"),
+    (Code::ResourceExhausted, "ResourceExhausted"),
+    (Code::FailedPrecondition, "FailedPrecondition"),
+    (Code::Aborted, "Aborted"),
+    (Code::OutOfRange, "OutOfRange"),
+    (Code::Unimplemented, "Unimplemented"),
+    (Code::Internal, "Internal"),
+    (Code::Unavailable, "Unavailable"),
+    (Code::DataLoss, "DataLoss"),
+    (Code::Unauthenticated, "Unauthenticated"),
+];
+
+/// The counts of one method.
+#[derive(Default)]
+pub struct Call {
+    pub started: Counter,
+    pub received: Counter,
+    pub sent: Counter,
+    handled: [Counter; CODES.len()],
+}
+
+impl Call {
+    pub fn handled(&self, code: Code) {
+        if let Some(at) = CODES.iter().position(|(known, _)| *known == code) {
+            self.handled[at].inc();
+        }
+    }
+}
+
+/// In the order of `SERVICES`.
+pub struct Calls(Vec<Vec<Arc<Call>>>);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(SERVICES.iter().map(|service| service.methods.iter().map(|_| Arc::default()).collect()).collect())
+    }
+}
+
+impl Calls {
+    pub fn of(&self, service: &str, method: &str) -> Option<(&Arc<Call>, &'static Method)> {
+        let at = SERVICES.iter().position(|each| each.name == service)?;
+        let methods = SERVICES[at].methods;
+        let method = methods.iter().position(|each| each.name == method)?;
+        Some((&self.0[at][method], &methods[method]))
+    }
+
+    pub fn write(&self, page: &mut Page) {
+        let all = || {
+            SERVICES.iter().zip(&self.0).flat_map(|(service, calls)| {
+                service.methods.iter().zip(calls).map(|(method, call)| {
+                    let labels = [("grpc_type", kind(method)), ("grpc_service", service.name), ("grpc_method", method.name)];
+                    (labels, call)
+                })
+            })
+        };
+        type Count = fn(&Call) -> u64;
+        let families: [(_, _, Count); 3] = [
+            ("grpc_server_started_total", "Calls that began", |call| call.started.get()),
+            ("grpc_server_msg_received_total", "Messages from clients", |call| call.received.get()),
+            ("grpc_server_msg_sent_total", "Messages to clients", |call| call.sent.get()),
+        ];
+        for (name, help, count) in families {
+            let mut family = page.counter(name, help);
+            all().for_each(|(labels, call)| family.with(&labels, count(call)));
+        }
+        let mut family = page.counter("grpc_server_handled_total", "Calls that ended, by their code");
+        for ([kind, service, method], call) in all() {
+            for ((_, code), count) in CODES.iter().zip(&call.handled).filter(|(_, count)| count.get() > 0) {
+                family.with(&[("grpc_code", *code), kind, service, method], count.get());
+            }
+        }
+    }
+}
+
+fn kind(method: &Method) -> &'static str {
+    match (method.takes_stream, method.gives_stream) {
+        (false, false) => "unary",
+        (true, false) => "client_stream",
+        (false, true) => "server_stream",
+        (true, true) => "bidi_stream",
+    }
+}
+
+/// The body of a stream's answer, which tells how the call ended.
+pub struct Counted {
+    body: Body,
+    call: Arc<Call>,
+    /// What the trailers say; a client that leaves before them has cancelled.
+    code: Code,
+}
+
+impl Counted {
+    pub fn new(body: Body, call: Arc<Call>) -> Self {
+        Self { body, call, code: Code::Cancelled }
+    }
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.code = Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code());
+                }
+            }
+            Some(Err(status)) => self.code = status.code(),
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.call.handled(self.code);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::super::text::Format;
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_end_with_their_trailers_or_are_cancelled() {
+        let calls = Calls::default();
+        let (call, method) = calls.of("etcdserverpb.Watch", "Watch").unwrap();
+        assert!(method.gives_stream && calls.of("etcdserverpb.Watch", "Other").is_none());
+        let trailers = |code: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("grpc-status", code.parse().unwrap());
+            let frames = futures::stream::iter([Ok::<_, Status>(Frame::data(Bytes::from("x"))), Ok(Frame::trailers(headers))]);
+            Counted::new(Body::new(http_body_util::StreamBody::new(frames)), call.clone())
+        };
+        trailers("0").collect().await.unwrap();
+        trailers("14").collect().await.unwrap();
+        drop(trailers("0"));
+        let mut page = Page::new(Format::Prometheus);
+        calls.write(&mut page);
+        let text = page.finish();
+        for code in ["OK", "Unavailable", "Canceled"] {
+            let line = format!(
+                "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_type=\"bidi_stream\",grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\"}} 1\n"
+            );
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        assert!(text.contains("grpc_server_started_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",grpc_method=\"Put\"} 0\n"));
+    }
+}
