@@ -34,7 +34,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Kubernetes in one binary.
 #[derive(Parser)]
-#[command(name = "oxikube", version, propagate_version = true)]
+#[command(
+    name = "oxikube",
+    version,
+    propagate_version = true,
+    after_help = "Tools, also by their names alone: etcdctl, the client of etcd"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -69,7 +74,7 @@ enum ImageCommand {
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if let Some(code) = component::run_plugin(&arguments) {
+    if let Some(code) = component::run_plugin(&arguments).or_else(|| etcdctl::run_tool(&arguments)) {
         return code;
     }
     let cli = Cli::parse_from(component::spread_name(arguments));

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("proxy", 2),
     ("network", 2),
     ("dns", 2),
+    ("etcdctl", 2),
     ("oxikube", 3),
     ("testkit", 3),
     ("xtask", 3),

@@ -1,0 +1,221 @@
+//! etcdctl: etcd's command line client, with the commands, outputs and exit codes of upstream's 3.5. Decides nothing about keys: servers do.
+
+mod connection;
+mod endpoint;
+mod exit;
+mod flags;
+mod global;
+mod go;
+mod keys;
+mod kv;
+mod lease;
+mod line;
+mod member;
+mod printer;
+mod process;
+mod terminal;
+mod txn;
+mod usage;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use self::connection::Channel;
+use self::exit::{Failure, Outcome};
+use self::global::Global;
+use self::printer::{Printer, say, say_line};
+
+const NAME: &str = "etcdctl";
+const VERSION: &str = etcd::ETCD_VERSION;
+const API_VERSION: &str = "3.5";
+
+/// What every command needs.
+pub(crate) struct Ctl {
+    global: Global,
+    printer: Printer,
+    tasks: base::Tasks,
+}
+
+impl Ctl {
+    async fn connect(&self) -> Outcome<Channel> {
+        connection::connect(&self.global, &self.global.endpoints, &self.tasks).await
+    }
+
+    async fn connect_to(&self, endpoint: &str) -> Outcome<Channel> {
+        connection::connect(&self.global, &[endpoint.to_owned()], &self.tasks).await
+    }
+
+    /// A request within `--command-timeout`.
+    async fn within<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Outcome<T> {
+        match tokio::time::timeout(self.global.command_timeout, call).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Failure::error(exit::DEADLINE)),
+        }
+    }
+}
+
+/// The tool, where the program is called by its name or it is the first argument; nothing else of the program runs then.
+pub fn run_tool(arguments: &[OsString]) -> Option<ExitCode> {
+    let called_as = Path::new(arguments.first()?).file_name()?;
+    if called_as == NAME {
+        return Some(main(arguments[1..].to_vec()));
+    }
+    (arguments.get(1)? == NAME).then(|| main(arguments[2..].to_vec()))
+}
+
+/// The whole tool: `arguments` are those behind its name.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    finish(run(arguments))
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("Error: {}", failure.text);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn tree() -> Command {
+    let version = flags::command("version", "version", "Prints the version of etcdctl");
+    let help = flags::command("help", "help [command]", "Help about any command");
+    Command::new("etcdctl")
+        .about("A simple command line client for etcd3.")
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .no_binary_name(true)
+        .infer_subcommands(true)
+        .args_override_self(true)
+        .args(global::args().into_iter().map(|arg| arg.global(true)))
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::SetTrue).global(true).hide(true))
+        .subcommands([
+            kv::get_command(),
+            kv::put_command(),
+            kv::del_command(),
+            txn::txn_command(),
+            kv::compaction_command(),
+            watch::watch_command(),
+            lease::lease_command(),
+            member::member_command(),
+            endpoint::endpoint_command(),
+            endpoint::defrag_command(),
+            version,
+            help,
+        ])
+}
+
+fn run(arguments: Vec<OsString>) -> Outcome {
+    match std::env::var("ETCDCTL_API").as_deref() {
+        Ok("" | "3") | Err(_) => {}
+        Ok(other) => {
+            eprintln!("unsupported API version: {other}");
+            return Err(Failure::silent(exit::ERROR));
+        }
+    }
+    let root = tree();
+    let matches = parse(&root, &arguments)?;
+    let from_environment = global::from_environment(&matches, &|name| std::env::var(name).ok())?;
+    let matches = if from_environment.is_empty() {
+        matches
+    } else {
+        let all: Vec<OsString> = from_environment.into_iter().map(OsString::from).chain(arguments.iter().cloned()).collect();
+        parse(&root, &all)?
+    };
+    let (path, found) = innermost(&matches);
+    let is_group =
+        |path: &[&str]| path.iter().try_fold(&root, |command, name| command.find_subcommand(name)).is_some_and(Command::has_subcommands);
+    if flags::is_on(found, "help") || path.is_empty() || is_group(&path) || path == ["help"] {
+        let words = flags_words(found, &path);
+        let path: Vec<&str> = if path == ["help"] { words.iter().map(String::as_str).collect() } else { path };
+        say(usage::text(&root, &path).as_bytes());
+        return Ok(());
+    }
+    if path == ["version"] {
+        say_line(&format!("etcdctl version: {VERSION}\nAPI version: {API_VERSION}"));
+        return Ok(());
+    }
+    let global = Global::from_matches(found)?;
+    if global.debug {
+        global::describe(found);
+    }
+    let ctl = Ctl { global, printer: global::printer(found)?, tasks: base::Tasks::new() };
+    let separator_last = arguments.last().is_some_and(|word| word == "--");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::error(format!("starting the async runtime: {error}")))?;
+    let outcome = runtime.block_on(dispatch(ctl, &path, found, separator_last));
+    // Standard input may still be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn flags_words(matches: &ArgMatches, path: &[&str]) -> Vec<String> {
+    if path.is_empty() { Vec::new() } else { flags::texts(matches) }
+}
+
+/// The names of the commands, outermost first, and what the last one was given.
+fn innermost(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let (mut path, mut found) = (Vec::new(), matches);
+    while let Some((name, inner)) = found.subcommand() {
+        path.push(name);
+        found = inner;
+    }
+    (path, found)
+}
+
+/// A wrong command line is told with the usage of the command that it is for.
+fn parse(root: &Command, arguments: &[OsString]) -> Outcome<ArgMatches> {
+    root.clone().try_get_matches_from(arguments).map_err(|error| {
+        if error.kind() == clap::error::ErrorKind::InvalidSubcommand || error.kind() == clap::error::ErrorKind::MissingSubcommand {
+            let name = error.get(clap::error::ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+            return unknown_command(&name);
+        }
+        if let Some(name) = unknown_name(root, arguments) {
+            return unknown_command(&name);
+        }
+        let mut path: Vec<&str> = Vec::new();
+        let mut command = root;
+        for word in arguments.iter().filter_map(|word| word.to_str()) {
+            if let Some(next) = command.find_subcommand(word) {
+                path.push(next.get_name());
+                command = next;
+            }
+        }
+        say(usage::text(root, &path).as_bytes());
+        Failure::error(usage::describe(&error))
+    })
+}
+
+fn unknown_command(name: &str) -> Failure {
+    Failure::error(format!("unknown command \"{name}\" for \"etcdctl\"\nRun 'etcdctl --help' for usage."))
+}
+
+/// The first word, where it names no command at all.
+fn unknown_name(root: &Command, arguments: &[OsString]) -> Option<String> {
+    let first = arguments.first()?.to_str()?;
+    let known = root.get_subcommands().any(|command| command.get_name().starts_with(first));
+    (!first.starts_with('-') && !known).then(|| first.to_owned())
+}
+
+async fn dispatch(mut ctl: Ctl, path: &[&str], matches: &ArgMatches, separator_last: bool) -> Outcome {
+    match path {
+        ["get"] => kv::get(&mut ctl, matches).await,
+        ["put"] => kv::put(&ctl, matches).await,
+        ["del"] => kv::del(&ctl, matches).await,
+        ["compaction"] => kv::compaction(&ctl, matches).await,
+        ["txn"] => txn::txn(&ctl, matches).await,
+        ["watch"] => watch::watch(&ctl, matches, separator_last).await,
+        ["lease", name] => lease::run(&ctl, name, matches).await,
+        ["member", name] => member::run(&ctl, name, matches).await,
+        ["endpoint", name] => endpoint::run(&ctl, name, matches).await,
+        ["defrag"] => endpoint::defrag(&ctl, matches).await,
+        _ => Err(Failure::error(format!("unknown command {:?} for \"etcdctl\"", path.join(" ")))),
+    }
+}
