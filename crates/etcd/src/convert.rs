@@ -16,7 +16,7 @@ pub fn key_range(key: Bytes, end: Bytes) -> KeyRange {
     KeyRange { key, end: (!end.is_empty()).then_some(end) }
 }
 
-fn range_end(range: KeyRange) -> (Bytes, Bytes) {
+pub fn range_end(range: KeyRange) -> (Bytes, Bytes) {
     (range.key, range.end.unwrap_or_default())
 }
 

@@ -40,5 +40,5 @@ pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
 pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
-pub use state::Extras;
+pub use state::{AUTH_SECTION, Extras};
 pub use stats::{Durations, Stats, stats};

@@ -11,7 +11,7 @@ use crate::{check, range};
 pub type Extras = Vec<(String, Vec<u8>)>;
 
 /// The section of users and roles: an `AuthRecord`.
-const AUTH: &str = "auth";
+pub const AUTH_SECTION: &str = "auth";
 /// The section of alarms.
 const ALARMS: &str = "alarms";
 
@@ -119,7 +119,7 @@ impl State {
     pub fn extras(&self) -> Extras {
         let mut extras = Extras::new();
         if *self.auth.record() != AuthRecord::default() {
-            extras.push((AUTH.to_owned(), self.auth.record().to_bytes()));
+            extras.push((AUTH_SECTION.to_owned(), self.auth.record().to_bytes()));
         }
         extras.extend(self.alarms.to_bytes().map(|section| (ALARMS.to_owned(), section)));
         extras
@@ -131,7 +131,7 @@ impl State {
         self.alarms = Alarms::default();
         for (name, section) in extras {
             match name.as_str() {
-                AUTH => self.auth.restore(AuthRecord::from_bytes(section)?),
+                AUTH_SECTION => self.auth.restore(AuthRecord::from_bytes(section)?),
                 ALARMS => self.alarms = Alarms::from_bytes(section)?,
                 _ => {
                     return Err(KvError::Corrupt(format!(

@@ -7,8 +7,9 @@ use std::path::Path;
 use bbolt::{Bucket, Database, Entry, Value};
 use bytes::Bytes;
 use prost::Message;
-use store::{KeyValue, LeaseRecord, Revision};
+use store::{AuthRecord, KeyValue, LeaseRecord, Revision};
 
+use super::auth::Buckets;
 use super::schema::{self, Lease};
 use super::{SnapshotError, Status};
 
@@ -152,6 +153,15 @@ impl Snapshot {
             leases.push(lease.to_record().map_err(|reason| self.fault(schema::LEASE, &key, reason))?);
         }
         Ok(leases)
+    }
+
+    pub fn auth(&self) -> Result<AuthRecord, SnapshotError> {
+        let buckets = Buckets {
+            auth: self.entries(schema::AUTH)?,
+            users: self.entries(schema::AUTH_USERS)?,
+            roles: self.entries(schema::AUTH_ROLES)?,
+        };
+        buckets.to_record().map_err(|(bucket, key, reason)| self.fault(bucket, &key, reason))
     }
 
     /// Every version with its place in its revision, in their order.

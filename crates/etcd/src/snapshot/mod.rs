@@ -1,6 +1,7 @@
 //! Snapshot files in etcd's own format: what one holds, and a data folder made from one. Works on files of etcd 3.4 and 3.5 and on ours, which are the
 //! same. Must never change the file that it reads, nor a data folder that is not empty.
 
+mod auth;
 mod load;
 mod restore;
 pub(crate) mod save;

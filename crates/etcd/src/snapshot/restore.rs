@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use store::{Extras, KvError, SnapshotMeta};
+use store::{AUTH_SECTION, KvError, SnapshotMeta};
 
 use super::load::{self, Snapshot};
 use super::{RestoreOptions, SnapshotError};
@@ -69,6 +69,7 @@ fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(),
         compact_revision = revision;
     }
     let meta = SnapshotMeta { store: rand::random(), applied_index: 0, revision, compact_revision };
+    let extras = vec![(AUTH_SECTION.to_owned(), snapshot.auth()?.to_bytes())];
     // What `import` says of a row that is wrong is our own error again.
     let mut wrong = None;
     let versions = snapshot.versions()?.map(|version| {
@@ -78,7 +79,7 @@ fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(),
             KvError::Corrupt(text)
         })
     });
-    let imported = store::import(dir, &meta, &snapshot.leases()?, &Extras::new(), versions);
+    let imported = store::import(dir, &meta, &snapshot.leases()?, &extras, versions);
     match (imported, wrong) {
         (Err(_), Some(error)) => Err(error),
         (imported, _) => Ok(imported?),

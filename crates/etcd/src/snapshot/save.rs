@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use bbolt::{Layout, Tree, Writer};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use store::{Member, SnapshotReader};
+use store::{AUTH_SECTION, AuthRecord, Member, SnapshotReader};
 
 use super::SnapshotError;
+use super::auth::{Buckets, Entries};
 use super::schema::{self, Lease, MemberRecord};
 
 /// That of etcd's machines.
@@ -60,8 +61,6 @@ fn write_pages<W: Write>(out: W, snapshot: &mut SnapshotReader, cluster: &Cluste
     Ok(writer.finish(root)?)
 }
 
-type Entries = Vec<(Bytes, Bytes)>;
-
 fn small_buckets(snapshot: &SnapshotReader, cluster: &Cluster) -> Result<Vec<(&'static [u8], Entries)>, SnapshotError> {
     // In the order of their keys, negative ids last.
     let mut leases: Entries =
@@ -72,6 +71,8 @@ fn small_buckets(snapshot: &SnapshotReader, cluster: &Cluster) -> Result<Vec<(&'
         members.push((schema::member_key(member.id), serde_json::to_vec(&MemberRecord::from(member))?.into()));
     }
     members.sort();
+    let record = snapshot.extras().iter().find(|(name, _)| name == AUTH_SECTION).map(|(_, section)| AuthRecord::from_bytes(section));
+    let auth = Buckets::of(&record.transpose()?.unwrap_or_default());
     Ok(vec![
         (schema::LEASE, leases),
         (schema::META, meta(snapshot, cluster)?),
@@ -79,9 +80,9 @@ fn small_buckets(snapshot: &SnapshotReader, cluster: &Cluster) -> Result<Vec<(&'
         (schema::MEMBERS_REMOVED, Entries::new()),
         (schema::CLUSTER, vec![(Bytes::from_static(schema::CLUSTER_VERSION), Bytes::from_static(super::CLUSTER_VERSION.as_bytes()))]),
         (schema::ALARM, Entries::new()),
-        (schema::AUTH, Entries::new()),
-        (schema::AUTH_USERS, Entries::new()),
-        (schema::AUTH_ROLES, Entries::new()),
+        (schema::AUTH, auth.auth),
+        (schema::AUTH_USERS, auth.users),
+        (schema::AUTH_ROLES, auth.roles),
     ])
 }
 
