@@ -105,5 +105,5 @@ async fn a_folder_in_use_or_of_another_program_is_refused() {
     let options =
         Options { data_dir: Some(real.dir.path().join("data")), listen_client_urls: "http://127.0.0.1:0".into(), ..Options::default() };
     let refused = etcd::Server::init(options, &base::Tasks::new()).await.err().unwrap().to_string();
-    assert!(refused.contains("make-mirror"), "{refused}");
+    assert!(refused.contains("snapshot restore"), "{refused}");
 }

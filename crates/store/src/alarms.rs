@@ -27,11 +27,12 @@ pub struct Alarm {
     pub kind: AlarmKind,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Alarms(BTreeSet<Alarm>);
+/// All of them: what a checkpoint and a snapshot file hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alarms(pub BTreeSet<Alarm>);
 
 impl Alarms {
-    pub fn set(&mut self, alarm: Alarm, is_on: bool) {
+    pub(crate) fn set(&mut self, alarm: Alarm, is_on: bool) {
         if is_on {
             self.0.insert(alarm);
         } else {
@@ -40,7 +41,7 @@ impl Alarms {
     }
 
     /// What a client is told instead of having a command done.
-    pub fn check(&self, command: &Command) -> Result<(), KvError> {
+    pub(crate) fn check(&self, command: &Command) -> Result<(), KvError> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -52,6 +53,7 @@ impl Alarms {
         if command.grows() && has(AlarmKind::NoSpace) { Err(KvError::NoSpace) } else { Ok(()) }
     }
 
+    /// The section as checkpoints hold it; `None` without alarms.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         if self.0.is_empty() {
             return None;
@@ -63,6 +65,7 @@ impl Alarms {
         Some(out)
     }
 
+    /// `Corrupt` for what `to_bytes` has not made.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KvError> {
         let mut reader = Reader(bytes);
         let read = (|| {

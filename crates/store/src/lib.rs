@@ -29,7 +29,7 @@ pub mod suite;
 mod wal;
 mod watch;
 
-pub use alarms::{Alarm, AlarmKind};
+pub use alarms::{Alarm, AlarmKind, Alarms};
 pub use auth::{
     AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER,
     Role as AuthRole, User as AuthUser,
@@ -40,5 +40,5 @@ pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
 pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
-pub use state::{AUTH_SECTION, Extras};
+pub use state::{ALARMS_SECTION, AUTH_SECTION, Extras};
 pub use stats::{Durations, Stats, stats};

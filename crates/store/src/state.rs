@@ -12,8 +12,8 @@ pub type Extras = Vec<(String, Vec<u8>)>;
 
 /// The section of users and roles: an `AuthRecord`.
 pub const AUTH_SECTION: &str = "auth";
-/// The section of alarms.
-const ALARMS: &str = "alarms";
+/// The section of alarms: an `Alarms`.
+pub const ALARMS_SECTION: &str = "alarms";
 
 /// A change to the store, as the log holds it. The same commands in the same order make the same store.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl State {
         if *self.auth.record() != AuthRecord::default() {
             extras.push((AUTH_SECTION.to_owned(), self.auth.record().to_bytes()));
         }
-        extras.extend(self.alarms.to_bytes().map(|section| (ALARMS.to_owned(), section)));
+        extras.extend(self.alarms.to_bytes().map(|section| (ALARMS_SECTION.to_owned(), section)));
         extras
     }
 
@@ -132,7 +132,7 @@ impl State {
         for (name, section) in extras {
             match name.as_str() {
                 AUTH_SECTION => self.auth.restore(AuthRecord::from_bytes(section)?),
-                ALARMS => self.alarms = Alarms::from_bytes(section)?,
+                ALARMS_SECTION => self.alarms = Alarms::from_bytes(section)?,
                 _ => {
                     return Err(KvError::Corrupt(format!(
                         "the checkpoint has a section {name:?}: a newer version wrote it, use that version"

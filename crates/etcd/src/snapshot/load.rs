@@ -7,7 +7,7 @@ use std::path::Path;
 use bbolt::{Bucket, Database, Entry, Value};
 use bytes::Bytes;
 use prost::Message;
-use store::{AuthRecord, KeyValue, LeaseRecord, Revision};
+use store::{Alarms, AuthRecord, KeyValue, LeaseRecord, Revision};
 
 use super::auth::Buckets;
 use super::schema::{self, Lease};
@@ -162,6 +162,14 @@ impl Snapshot {
             roles: self.entries(schema::AUTH_ROLES)?,
         };
         buckets.to_record().map_err(|(bucket, key, reason)| self.fault(bucket, &key, reason))
+    }
+
+    pub fn alarms(&self) -> Result<Alarms, SnapshotError> {
+        let alarms = self
+            .entries(schema::ALARM)?
+            .into_iter()
+            .map(|(key, _)| schema::parse_alarm_key(&key).ok_or_else(|| self.fault(schema::ALARM, &key, "it is no alarm")));
+        Ok(Alarms(alarms.collect::<Result<_, _>>()?))
     }
 
     /// Every version with its place in its revision, in their order.

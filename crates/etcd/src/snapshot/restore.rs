@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use store::{AUTH_SECTION, KvError, SnapshotMeta};
+use store::{ALARMS_SECTION, AUTH_SECTION, KvError, SnapshotMeta};
 
 use super::load::{self, Snapshot};
 use super::{RestoreOptions, SnapshotError};
@@ -69,7 +69,8 @@ fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(),
         compact_revision = revision;
     }
     let meta = SnapshotMeta { store: rand::random(), applied_index: 0, revision, compact_revision };
-    let extras = vec![(AUTH_SECTION.to_owned(), snapshot.auth()?.to_bytes())];
+    let mut extras = vec![(AUTH_SECTION.to_owned(), snapshot.auth()?.to_bytes())];
+    extras.extend(snapshot.alarms()?.to_bytes().map(|alarms| (ALARMS_SECTION.to_owned(), alarms)));
     // What `import` says of a row that is wrong is our own error again.
     let mut wrong = None;
     let versions = snapshot.versions()?.map(|version| {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use bbolt::{Layout, Tree, Writer};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use store::{AUTH_SECTION, AuthRecord, Member, SnapshotReader};
+use store::{ALARMS_SECTION, AUTH_SECTION, Alarms, AuthRecord, Member, SnapshotReader};
 
 use super::SnapshotError;
 use super::auth::{Buckets, Entries};
@@ -71,15 +71,18 @@ fn small_buckets(snapshot: &SnapshotReader, cluster: &Cluster) -> Result<Vec<(&'
         members.push((schema::member_key(member.id), serde_json::to_vec(&MemberRecord::from(member))?.into()));
     }
     members.sort();
-    let record = snapshot.extras().iter().find(|(name, _)| name == AUTH_SECTION).map(|(_, section)| AuthRecord::from_bytes(section));
-    let auth = Buckets::of(&record.transpose()?.unwrap_or_default());
+    let section = |wanted: &str| snapshot.extras().iter().find(|(name, _)| name == wanted).map(|(_, section)| section);
+    let auth = Buckets::of(&section(AUTH_SECTION).map(|section| AuthRecord::from_bytes(section)).transpose()?.unwrap_or_default());
+    let alarms = section(ALARMS_SECTION).map(|section| Alarms::from_bytes(section)).transpose()?.unwrap_or_default();
+    let mut alarms: Entries = alarms.0.iter().map(|alarm| (schema::alarm_key(*alarm), Bytes::new())).collect();
+    alarms.sort();
     Ok(vec![
         (schema::LEASE, leases),
         (schema::META, meta(snapshot, cluster)?),
         (schema::MEMBERS, members),
         (schema::MEMBERS_REMOVED, Entries::new()),
         (schema::CLUSTER, vec![(Bytes::from_static(schema::CLUSTER_VERSION), Bytes::from_static(super::CLUSTER_VERSION.as_bytes()))]),
-        (schema::ALARM, Entries::new()),
+        (schema::ALARM, alarms),
         (schema::AUTH, auth.auth),
         (schema::AUTH_USERS, auth.users),
         (schema::AUTH_ROLES, auth.roles),

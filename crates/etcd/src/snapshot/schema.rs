@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use store::{KeyValue, LeaseRecord, Member, Revision};
+use store::{Alarm, AlarmKind, KeyValue, LeaseRecord, Member, Revision};
 
 use crate::pb;
 
@@ -141,6 +141,26 @@ pub fn member_key(id: u64) -> Bytes {
     format!("{id:x}").into()
 }
 
+/// An alarm is a key without a value (server/storage/schema/alarm.go).
+pub fn alarm_key(alarm: Alarm) -> Bytes {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => pb::AlarmType::Nospace,
+        AlarmKind::Corrupt => pb::AlarmType::Corrupt,
+    };
+    pb::AlarmMember { member_id: alarm.member, alarm: kind.into() }.encode_to_vec().into()
+}
+
+/// `None` for a key that is no alarm.
+pub fn parse_alarm_key(key: &[u8]) -> Option<Alarm> {
+    let member = pb::AlarmMember::decode(key).ok()?;
+    let kind = match pb::AlarmType::try_from(member.alarm).ok()? {
+        pb::AlarmType::Nospace => AlarmKind::NoSpace,
+        pb::AlarmType::Corrupt => AlarmKind::Corrupt,
+        pb::AlarmType::None => return None,
+    };
+    Some(Alarm { member: member.member_id, kind })
+}
+
 /// Who votes, as JSON (raftpb.ConfState); etcd 3.5 keeps it beside its other numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ConfState {
@@ -195,6 +215,17 @@ mod tests {
         check(&revision_key(8, 0, false), &value, "its revisions contradict each other");
         check(&revision_key(7, 0, false), &Bytes::from_static(b"\xff"), "its value is not a key with a value");
         check(&revision_key(7, 0, false), &Bytes::from_static(b"\x10\x01"), "it is for an empty key");
+    }
+
+    #[test]
+    fn alarms_go_both_ways() {
+        for kind in [AlarmKind::NoSpace, AlarmKind::Corrupt] {
+            let alarm = Alarm { member: 7, kind };
+            assert_eq!(parse_alarm_key(&alarm_key(alarm)), Some(alarm));
+        }
+        for wrong in [&b""[..], b"\x08\x07", b"\x08\x07\x10\x07", b"\xff"] {
+            assert_eq!(parse_alarm_key(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]
