@@ -5,12 +5,13 @@ UP_FLAGS ?=
 E2E_FLAGS ?=
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: up down status build test e2e lint spec bench clean help
+.PHONY: up down status build test e2e sim lint spec bench clean help
 
 help:
 	@echo "make up      install what is missing, build, start a cluster on this host"
 	@echo "make down    stop it and remove what it made (make down DOWN_FLAGS=--delete-data: its state too)"
 	@echo "make test    every test, the end-to-end tests with real containers included (as root)"
+	@echo "make sim     the store in a simulated world: 1,000 seeds (SEEDS=n: more; SEED=n: one, with its story)"
 	@echo "make lint    rustfmt, clippy, the repository's own rules"
 	@echo "make bench   speed and size, each beside its target"
 	@echo "make spec    compare with upstream's data (OXIKUBE_SPEC=folder)"
@@ -38,6 +39,11 @@ test: build
 e2e: build
 	@scripts/deps run test
 	cargo run --quiet --package testkit --bin e2e -- --binary $(BINARY) $(E2E_FLAGS)
+
+# Optimized, with the checks of a debug build. Variables: SEEDS, FIRST (the first seed), SEED, MEMBERS, STEPS.
+sim:
+	@scripts/deps build
+	cargo test --quiet --profile sim --package store --lib many_seeds -- --ignored --nocapture
 
 lint:
 	@scripts/deps build

@@ -9,12 +9,13 @@ use crate::engine::closed;
 use crate::index::Version;
 use crate::keeper::Desk;
 use crate::kv::{KvError, Revision};
+use crate::planted::planted;
 use crate::state::{Command, Reply};
 use crate::wal::Wal;
 use crate::watch::Shared;
 
 /// Versions that a sweep looks at under one hold of the lock.
-const SWEEP_BUDGET: usize = 256;
+const SWEEP_BUDGET: usize = if cfg!(test) { 8 } else { 256 };
 /// Commands that are applied under one hold of the lock.
 const APPLY_BUDGET: usize = 64;
 /// One write to the disk carries at most so many commands and about so many bytes.
@@ -183,6 +184,10 @@ impl Writer {
             records.push(proposal.encoded);
             replies.push(proposal.reply);
         }
+        #[cfg(test)]
+        if planted!(ApplyBeforeCommit) || planted!(AnswerBeforeCommit) {
+            return self.commit_backwards(commands, &records, replies);
+        }
         if let Err(error) = self.wal.append(&records) {
             for reply in replies {
                 let _ = reply.send(Err(error.clone()));
@@ -203,6 +208,18 @@ impl Writer {
         if self.uncheckpointed_bytes >= self.checkpoint_bytes {
             self.uncheckpointed_bytes = 0;
             self.keeper.order_checkpoint();
+        }
+    }
+
+    #[cfg(test)]
+    fn commit_backwards(&mut self, commands: Vec<Command>, records: &[Vec<u8>], replies: Vec<oneshot::Sender<Answer>>) {
+        let answers = apply(&self.shared, commands);
+        let appended = if planted!(ApplyBeforeCommit) { self.wal.append(records) } else { Ok(()) };
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            let _ = reply.send(appended.clone().and(answer));
+        }
+        if planted!(AnswerBeforeCommit) {
+            let _ = self.wal.append(records);
         }
     }
 
@@ -246,6 +263,6 @@ pub(crate) fn apply(shared: &Shared, commands: Vec<Command>) -> Vec<Answer> {
 /// One small step of removing what is compacted and not newer than `limit`; returns whether there is more to do.
 pub(crate) fn sweep_step(shared: &Shared, limit: Revision, removed: &mut Vec<Arc<Version>>) -> bool {
     let mut state = shared.state.write();
-    let compacted = state.compact_revision;
+    let compacted = state.compact_revision + Revision::from(planted!(CompactedTooMuch));
     state.index.sweep(compacted, limit, SWEEP_BUDGET, removed)
 }

@@ -13,12 +13,13 @@ use crate::checkpoint::{Checkpoint, Meta};
 use crate::commit::sweep_step;
 use crate::index::Version;
 use crate::kv::{KvError, Revision};
+use crate::planted::planted;
 use crate::stats::stats;
 use crate::wal::Segments;
 use crate::watch::Shared;
 
 /// Versions collected under one read lock.
-const COLLECT_BUDGET: usize = 2048;
+const COLLECT_BUDGET: usize = if cfg!(test) { 8 } else { 2048 };
 /// Versions removed from the checkpoint in one of its transactions.
 const REMOVE_BATCH: usize = 4096;
 /// A failed save is tried again after this.
@@ -149,14 +150,17 @@ impl Keeper {
             let state = self.shared.state.read();
             let meta = Meta {
                 store: self.saved.store,
-                applied_index: state.applied_index,
+                applied_index: if planted!(SavedWithoutIndex) { self.saved.applied_index } else { state.applied_index },
                 revision: state.revision,
                 compact_revision: state.compact_revision,
             };
             (meta, state.leases.records(), state.extras())
         };
         if meta != self.saved {
-            let versions = self.collect(meta.revision);
+            if planted!(LogCutBeforeSave) {
+                let _ = self.segments.remove_up_to(meta.applied_index);
+            }
+            let versions = self.collect(meta.revision - Revision::from(planted!(SavedAheadOfContent)));
             let began = base::clock::monotonic();
             self.checkpoint.save(&meta, &leases, &extras, &versions)?;
             stats().saves.observe(began.elapsed());
@@ -185,6 +189,9 @@ impl Keeper {
         loop {
             let more = sweep_step(&self.shared, self.saved.revision, &mut self.unremoved);
             if !self.unremoved.is_empty() && (self.unremoved.len() >= REMOVE_BATCH || !more) {
+                if planted!(DeletedKeyVisible) {
+                    self.unremoved.retain(|version| version.is_deletion());
+                }
                 self.checkpoint.remove(&self.unremoved)?;
                 self.unremoved.clear();
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::kv::{KvError, LeaseId, LeaseStatus};
+use crate::planted::planted;
 
 /// etcd's MaxLeaseTTL, in seconds.
 pub(crate) const MAX_TTL_S: u64 = 9_000_000_000;
@@ -19,8 +20,10 @@ struct Lease {
     /// Remaining time of a long lease as last checkpointed; 0: none.
     checkpoint_ms: u64,
     deadline_ms: u64,
-    /// Told to end: it may not be renewed until that is done or has failed.
+    /// Told to end, and that is not done and has not failed yet.
     ending: bool,
+    /// Was told to end once: it may never be renewed, since a failed write of its end may be found in the log after a crash.
+    over: bool,
     keys: BTreeSet<Bytes>,
 }
 
@@ -54,7 +57,9 @@ impl Leases {
 
     pub fn records(&self) -> Vec<LeaseRecord> {
         let record = |(id, lease): (&LeaseId, &Lease)| LeaseRecord { id: *id, ttl_ms: lease.ttl_ms, checkpoint_ms: lease.checkpoint_ms };
-        self.by_id.iter().map(record).collect()
+        let mut records: Vec<LeaseRecord> = self.by_id.iter().map(record).collect();
+        records.sort_unstable_by_key(|record| record.id);
+        records
     }
 
     pub fn grant(&mut self, id: LeaseId, ttl_ms: u64, now_ms: u64) -> Result<(), KvError> {
@@ -69,7 +74,14 @@ impl Leases {
     pub fn restore(&mut self, record: LeaseRecord, now_ms: u64) {
         let remaining = if record.checkpoint_ms > 0 { record.checkpoint_ms } else { record.ttl_ms };
         let deadline_ms = now_ms.saturating_add(remaining);
-        let lease = Lease { ttl_ms: record.ttl_ms, checkpoint_ms: record.checkpoint_ms, deadline_ms, ending: false, keys: BTreeSet::new() };
+        let lease = Lease {
+            ttl_ms: record.ttl_ms,
+            checkpoint_ms: record.checkpoint_ms,
+            deadline_ms,
+            ending: false,
+            over: false,
+            keys: BTreeSet::new(),
+        };
         if let Some(old) = self.by_id.insert(record.id, lease) {
             self.deadlines.remove(&(old.deadline_ms, record.id));
         }
@@ -85,9 +97,11 @@ impl Leases {
 
     /// Gives the lease its whole time again; returns it.
     pub fn renew(&mut self, id: LeaseId, now_ms: u64) -> Result<Duration, KvError> {
-        let lease = self.by_id.get_mut(&id).filter(|lease| !lease.ending).ok_or(KvError::LeaseNotFound)?;
+        let lease = self.by_id.get_mut(&id).filter(|lease| !lease.over || planted!(RenewedWhileEnding)).ok_or(KvError::LeaseNotFound)?;
         self.deadlines.remove(&(lease.deadline_ms, id));
-        lease.deadline_ms = now_ms.saturating_add(lease.ttl_ms);
+        if !planted!(RenewalLost) {
+            lease.deadline_ms = now_ms.saturating_add(lease.ttl_ms);
+        }
         self.deadlines.insert((lease.deadline_ms, id));
         Ok(Duration::from_millis(lease.ttl_ms))
     }
@@ -137,7 +151,7 @@ impl Leases {
         let expired: Vec<LeaseId> = due.filter(|id| !self.by_id[id].ending).take(limit).collect();
         for id in &expired {
             if let Some(lease) = self.by_id.get_mut(id) {
-                lease.ending = true;
+                (lease.ending, lease.over) = (true, true);
             }
         }
         expired
@@ -155,7 +169,8 @@ impl Leases {
 
     /// Remaining times of leases longer than `interval_ms`, for a checkpoint of them.
     pub fn remaining_of_long(&self, interval_ms: u64, now_ms: u64) -> Vec<(LeaseId, u64)> {
-        let long = self.by_id.iter().filter(|(_, lease)| lease.ttl_ms > interval_ms && !lease.ending);
+        let in_order = self.deadlines.iter().map(|(_, id)| (id, &self.by_id[id]));
+        let long = in_order.filter(|(_, lease)| lease.ttl_ms > interval_ms && !lease.ending);
         long.map(|(id, lease)| (*id, lease.deadline_ms.saturating_sub(now_ms).max(1)))
             .filter(|(id, remaining)| {
                 let lease = &self.by_id[id];

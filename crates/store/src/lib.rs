@@ -20,9 +20,12 @@ mod lease;
 #[cfg(test)]
 mod model;
 mod options;
+mod planted;
 mod raft;
 mod range;
 mod recovery;
+#[cfg(test)]
+mod sim;
 mod state;
 mod stats;
 pub mod suite;

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use crate::kv::*;
 use crate::state::Command;
 
-type Map = BTreeMap<Bytes, KeyValue>;
+pub(crate) type Map = BTreeMap<Bytes, KeyValue>;
 
 #[derive(Clone)]
 pub(crate) struct Model {
@@ -98,7 +98,7 @@ impl Model {
     }
 }
 
-fn holds(map: &Map, txn: &Txn) -> bool {
+pub(crate) fn holds(map: &Map, txn: &Txn) -> bool {
     txn.compare.iter().all(|compare| {
         let mut found: Vec<_> = map.values().filter(|kv| compare.range.contains(&kv.key)).cloned().collect();
         if found.is_empty() {
@@ -217,12 +217,12 @@ pub(crate) fn command(rng: &mut StdRng, revision: Revision) -> Command {
     }
 }
 
-fn key(rng: &mut StdRng) -> Bytes {
+pub(crate) fn key(rng: &mut StdRng) -> Bytes {
     const KEYS: [&str; 6] = ["a", "a/1", "a/2", "a0", "b", "c"];
     KEYS[rng.random_range(0..KEYS.len())].into()
 }
 
-fn key_range(rng: &mut StdRng) -> KeyRange {
+pub(crate) fn key_range(rng: &mut StdRng) -> KeyRange {
     match rng.random_range(0..8) {
         0 => KeyRange::prefix("a/"),
         1 => KeyRange::between("a/1", "b"),
@@ -232,7 +232,7 @@ fn key_range(rng: &mut StdRng) -> KeyRange {
     }
 }
 
-fn txn(rng: &mut StdRng, revision: Revision, depth: u32) -> Txn {
+pub(crate) fn txn(rng: &mut StdRng, revision: Revision, depth: u32) -> Txn {
     let compare = (0..rng.random_range(0..2)).map(|_| compare(rng, revision)).collect();
     let ops = |rng: &mut StdRng, count| (0..rng.random_range(0..count)).map(|_| op(rng, revision, depth)).collect();
     Txn { compare, success: ops(rng, 4), failure: ops(rng, 3) }

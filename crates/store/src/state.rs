@@ -5,6 +5,7 @@ use crate::auth::{Auth, AuthCommand, AuthRecord, Caller};
 use crate::index::{Change, Found, Index, Page, Version};
 use crate::kv::*;
 use crate::lease::{LeaseRecord, Leases};
+use crate::planted::planted;
 use crate::{check, range};
 
 /// Small replicated sections beside keys and leases, each a name and bytes that its owner understands.
@@ -110,7 +111,9 @@ impl State {
         }
         for version in versions {
             let change = state.index.push(version);
-            state.relink(&change);
+            if !planted!(AttachmentsForgotten) {
+                state.relink(&change);
+            }
         }
         state
     }
@@ -147,6 +150,8 @@ impl State {
     pub fn apply(&mut self, index: u64, command: Command, now_ms: u64) -> Applied {
         debug_assert_eq!(index, self.applied_index + 1, "commands are applied in order");
         self.applied_index = index;
+        #[cfg(test)]
+        crate::sim::tap::applying(index, &command);
         let mut changes = Vec::new();
         let (caller, command) = match command {
             Command::As(caller, command) => (caller, *command),
@@ -197,7 +202,7 @@ impl State {
         if wanted > self.revision {
             return Err(KvError::FutureRevision);
         }
-        let revision = if wanted <= 0 { self.revision } else { wanted };
+        let revision = if wanted <= 0 || planted!(OldReadSeesNew) { self.revision } else { wanted };
         if revision < self.compact_revision {
             return Err(KvError::Compacted { compact_revision: self.compact_revision });
         }
@@ -319,6 +324,7 @@ impl State {
         if let Some(previous) = &change.previous
             && previous.lease != 0
             && previous.lease != change.version.lease
+            && !planted!(StaleAttachment)
         {
             self.leases.detach(previous.lease, &previous.key);
         }
@@ -406,6 +412,9 @@ impl Write<'_> {
     }
 
     fn push(&mut self, version: Version) {
+        if planted!(TxnHalfApplied) && self.changes.len() >= 2 {
+            return;
+        }
         let change = self.state.index.push(version);
         self.state.relink(&change);
         self.changes.push(change);

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use crate::disk::{File, Files, is_full};
 use crate::kv::KvError;
+use crate::planted::planted;
 use crate::stats::stats;
 
 mod frame;
@@ -145,7 +146,9 @@ impl Wal {
         }
         frame::write(&mut self.buffer, self.salt, self.next_index, records);
         let began = base::clock::monotonic();
-        if let Err(error) = self.current.write_at(self.offset, &self.buffer).and_then(|()| self.current.sync()) {
+        if let Err(error) =
+            self.current.write_at(self.offset, &self.buffer).and_then(|()| if planted!(SkipFsync) { Ok(()) } else { self.current.sync() })
+        {
             return Err(self.fail("written", &error));
         }
         stats().log_syncs.observe(began.elapsed());
@@ -357,7 +360,7 @@ impl<R: FnMut(u64, &[u8]) -> Result<(), KvError>> Recovery<'_, R> {
                 Parsed::Broken(reason) => Some(reason),
                 Parsed::Empty => None,
             };
-            if let Some(later) = frame::find_later(data, offset, header.salt) {
+            if let Some(later) = frame::find_later(data, offset, header.salt).filter(|_| !planted!(DamageTakenForTheEnd)) {
                 let reason = format!("the record there is damaged, good ones follow at offset {later}");
                 return Err(self.corrupt(segment, offset, &reason));
             }
@@ -372,6 +375,19 @@ impl<R: FnMut(u64, &[u8]) -> Result<(), KvError>> Recovery<'_, R> {
             self.segments.files.path(&segment.name)
         ))
     }
+}
+
+/// Where the last frame of a log file begins.
+#[cfg(test)]
+pub(crate) fn last_frame_start(data: &[u8]) -> Option<usize> {
+    let header = SegmentHeader::parse(data).ok()?;
+    let mut last = None;
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while let Parsed::Frame(found) = frame::parse(data, offset, header.salt) {
+        last = Some(offset);
+        offset = found.end;
+    }
+    last
 }
 
 #[cfg(test)]

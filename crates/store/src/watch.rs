@@ -15,15 +15,16 @@ use tokio::sync::Notify;
 
 use crate::index::Change;
 use crate::kv::*;
+use crate::planted::planted;
 use crate::state::State;
 
 /// A watcher's queue holds at most so many changes and bytes of values; what comes above is read from the history.
-const QUEUE_CHANGES: usize = 4096;
+const QUEUE_CHANGES: usize = if cfg!(test) { 16 } else { 4096 };
 const QUEUE_BYTES: usize = 8 << 20;
 /// One response holds about so many events: whole revisions only.
-const RESPONSE_EVENTS: usize = 1024;
+const RESPONSE_EVENTS: usize = if cfg!(test) { 4 } else { 1024 };
 /// Changes looked at in the history under one read lock.
-const HISTORY_BUDGET: usize = 4096;
+const HISTORY_BUDGET: usize = if cfg!(test) { 8 } else { 4096 };
 
 /// All watchers, found by the key of a change.
 #[derive(Debug)]
@@ -227,7 +228,8 @@ impl Queue {
         while let Some(change) = self.pending.front() {
             let revision = change.version.mod_revision;
             let complete = taken.last().is_none_or(|last| last.version.mod_revision != revision);
-            if revision > published || (complete && taken.len() >= RESPONSE_EVENTS) {
+            if revision > published || (planted!(WatchSplitsRevision) && !taken.is_empty()) || (complete && taken.len() >= RESPONSE_EVENTS)
+            {
                 break;
             }
             let change = self.pending.pop_front().expect("front was just seen");
@@ -277,6 +279,10 @@ impl EngineWatch {
 
     /// The next response if there is one now.
     fn poll_next(&mut self) -> Result<Option<WatchResponse>, KvError> {
+        if planted!(ProgressAheadOfEvents) && self.progress_wanted.is_some() {
+            let published = self.shared.hub.published.load(Ordering::Acquire);
+            return Ok(Some(self.progress_mark(published)));
+        }
         // Read before the queue: what is published by now is in the queue.
         let published = self.shared.hub.published.load(Ordering::Acquire);
         let mut queue = self.watcher.queue.lock();
@@ -305,7 +311,7 @@ impl EngineWatch {
         let mut taken = Vec::new();
         let state = self.shared.state.read();
         let from = self.watcher.queue.lock().next;
-        if from < state.compact_revision {
+        if from < state.compact_revision && !planted!(WatchGapOnCompaction) {
             return Err(KvError::Compacted { compact_revision: state.compact_revision });
         }
         let request = &self.watcher.request;
@@ -318,7 +324,8 @@ impl EngineWatch {
         });
         let mut queue = self.watcher.queue.lock();
         queue.lagging = next.is_some();
-        queue.next = next.unwrap_or(state.revision + 1);
+        queue.next = next
+            .map_or(state.revision + 1 + Revision::from(planted!(WatchLostOnSwitch)), |next| next - Revision::from(planted!(WatchRepeats)));
         drop(queue);
         drop(state);
         if taken.is_empty() {

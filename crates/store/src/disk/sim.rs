@@ -32,7 +32,15 @@ impl Inode {
     }
 
     fn crash(&mut self, rng: &mut StdRng) {
-        self.dirty.retain(|_| rng.random_bool(0.5));
+        match rng.random_range(0..4) {
+            0 => self.dirty.clear(),
+            1 => {}
+            2 => {
+                let written = rng.random_range(0..=self.dirty.len());
+                self.dirty = self.dirty.iter().copied().take(written).collect();
+            }
+            _ => self.dirty.retain(|_| rng.random_bool(0.5)),
+        }
         // A new size is journalled apart from the data: it may be lost alone.
         if self.data.len() != self.durable.len() && rng.random_bool(0.5) {
             self.data.truncate(self.durable.len());
@@ -52,6 +60,7 @@ struct Disk {
     operations: u64,
     /// The operation at which the power goes.
     power_off_at: Option<u64>,
+    is_off: bool,
     /// Bytes that may still be reserved.
     free: Option<u64>,
     /// Writes fail with an I/O error.
@@ -77,6 +86,28 @@ impl SimFiles {
         disk.power_off_at = Some(disk.operations + count);
     }
 
+    /// The power goes now.
+    pub fn power_off(&self) {
+        self.0.lock().is_off = true;
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.0.lock().is_off
+    }
+
+    /// A sound disk with space, as someone has put in.
+    pub fn heal(&self) {
+        let mut disk = self.0.lock();
+        disk.free = None;
+        disk.broken = false;
+    }
+
+    /// The files that something was written to.
+    pub fn used(&self) -> Vec<String> {
+        let disk = self.0.lock();
+        disk.names.iter().filter(|(_, inode)| inode.lock().data.iter().any(|byte| *byte != 0)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn set_free(&self, bytes: Option<u64>) {
         self.0.lock().free = bytes;
     }
@@ -90,6 +121,7 @@ impl SimFiles {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut disk = self.0.lock();
         disk.power_off_at = None;
+        disk.is_off = false;
         if rng.random_bool(0.5) {
             disk.names = disk.durable_names.clone();
         }
@@ -124,7 +156,8 @@ impl SimFiles {
     fn change(&self) -> io::Result<parking_lot::MutexGuard<'_, Disk>> {
         let mut disk = self.0.lock();
         disk.operations += 1;
-        if disk.power_off_at.is_some_and(|at| disk.operations >= at) {
+        if disk.is_off || disk.power_off_at.is_some_and(|at| disk.operations >= at) {
+            disk.is_off = true;
             return Err(power_off());
         }
         if disk.broken {
@@ -209,6 +242,9 @@ impl File for SimFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.disk.is_off() {
+            return Err(power_off());
+        }
         let off = self.disk.change();
         let mut inode = self.inode.lock();
         // A write that the power cut still may have reached the disk in part.

@@ -1,5 +1,7 @@
 //! The bytes of segments and frames: writing them, and reading them without trusting any.
 
+use crate::planted::planted;
+
 /// Format 1; a program reads every format up to its own.
 const FORMAT: u32 = 1;
 const MAGIC: &[u8; 16] = b"oxikube-wal\0\0\0\0\0";
@@ -129,7 +131,7 @@ pub(super) fn parse(data: &[u8], offset: usize, salt: u64) -> Parsed<'_> {
     let length = u32_at(header, 16) as usize;
     let start = offset + FRAME_HEADER_BYTES;
     let Some(payload) = data[start..].get(..length) else { return Parsed::Broken("the frame is longer than the file") };
-    if crc(&header[..24], payload) != u32_at(header, 24) {
+    if crc(&header[..24], payload) != u32_at(header, 24) && !planted!(TornTailAccepted) {
         return Parsed::Broken("the checksum of the frame is wrong");
     }
     let end = (start + length).next_multiple_of(ALIGNMENT);
