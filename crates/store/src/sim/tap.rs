@@ -12,6 +12,8 @@ thread_local! {
 pub(crate) fn applying(index: u64, command: &Command) {
     HEARD.with_borrow_mut(|heard| {
         if let Some(heard) = heard {
+            // Runs have no users.
+            let command = if let Command::As(_, command) = command { command } else { command };
             heard.push((index, command.clone()));
         }
     });
