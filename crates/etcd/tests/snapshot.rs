@@ -299,3 +299,33 @@ async fn users_and_roles() {
     assert!(!good && said.contains("authentication failed"), "{said}");
     ours.stop().await;
 }
+
+/// The copy of running servers that etcdctl makes: `docs/moving-etcd-data.md`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror() {
+    let real = RealEtcd::start().await;
+    let ours = OurEtcd::start().await;
+    for (from, to) in [(&real.endpoint, &ours.endpoint), (&ours.endpoint, &real.endpoint)] {
+        let (source, copy) = (client(from), client(to));
+        let prefix = format!("from {from} ");
+        source.put(PutRequest::new(format!("{prefix}before"), "1")).await.unwrap();
+        let _mirror = tokio::process::Command::new("etcdctl")
+            .args(["--endpoints", from, "make-mirror", "--prefix", &prefix, to.trim_start_matches("http://")])
+            .envs(V3.iter().copied())
+            .kill_on_drop(true)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut changes = copy.watch(store::WatchRequest::new(KeyRange::prefix(prefix.clone()), 1)).await.unwrap();
+        for key in ["before", "after"] {
+            let change = loop {
+                if let Some(change) = changes.next().await.unwrap().events.into_iter().next() {
+                    break change;
+                }
+            };
+            assert_eq!(change.kv.key, format!("{prefix}{key}"));
+            source.put(PutRequest::new(format!("{prefix}after"), "2")).await.unwrap();
+        }
+    }
+    ours.stop().await;
+}
