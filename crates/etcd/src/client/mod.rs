@@ -1,26 +1,30 @@
-//! `EtcdKv`: a real etcd, or our own server, as a `store::Kv`. Repeats what only reads; what may have written is never sent twice.
+//! `EtcdKv`: a real etcd, or our own server, as a `store::Kv`. When a server goes, requests go on with another one where that is safe: see `attempt` and
+//! `guard`. Nothing is ever done twice.
 
+mod attempt;
+mod guard;
 pub(crate) mod transport;
 mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use store::*;
 use tokio_rustls::TlsConnector;
-use tonic::{Code, Status};
+use tonic::Status;
 
+use self::attempt::{Failed, Repeat};
+use self::guard::Guard;
 pub use self::transport::{Dial, Transport};
 use self::watch::EtcdWatch;
-use crate::{convert, errors, pb};
+use crate::{convert, pb};
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
 
-/// How often a read is tried when the server is not available.
-const READ_ATTEMPTS: u32 = 4;
 /// Messages from the server may have any size, as for etcd's own client.
 const MESSAGE_BYTES: usize = i32::MAX as usize;
 
@@ -61,6 +65,8 @@ impl ClientTls {
 #[derive(Clone)]
 pub struct EtcdKv {
     transport: Transport,
+    /// The newest revision that an answer named.
+    newest: Arc<AtomicI64>,
 }
 
 impl EtcdKv {
@@ -68,51 +74,28 @@ impl EtcdKv {
     /// endpoint for five seconds fails with `Unavailable`.
     pub fn connect(endpoints: &[String], tls: Option<&ClientTls>, tasks: &base::Tasks) -> Result<Self, ConnectError> {
         let connector = tls.map(ClientTls::connector).transpose()?;
-        Ok(Self { transport: Transport::new(endpoints, connector.as_ref(), &Dial::default(), tasks)? })
+        Ok(Self { transport: Transport::new(endpoints, connector.as_ref(), &Dial::default(), tasks)?, newest: Arc::default() })
     }
 
-    fn kv(&self) -> KvClient<Transport> {
-        KvClient::new(self.transport.clone()).max_decoding_message_size(MESSAGE_BYTES)
+    fn newest(&self) -> Revision {
+        self.newest.load(Ordering::Acquire)
     }
 
-    fn lease(&self) -> LeaseClient<Transport> {
-        LeaseClient::new(self.transport.clone()).max_decoding_message_size(MESSAGE_BYTES)
-    }
-
-    /// Repeats a read while the server is not available, on another endpoint where there is one.
-    async fn read<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, KvError>
-    where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
-    {
-        let mut backoff = base::Backoff::new(Duration::from_millis(20), Duration::from_secs(1)).with_jitter(0.2);
-        for _ in 1..READ_ATTEMPTS {
-            match call().await {
-                Err(status) if is_transient(&status) => self.transport.leave_current(),
-                answer => return answer.map(tonic::Response::into_inner).map_err(|status| errors::from_status(&status)),
-            }
-            tokio::time::sleep(backoff.next_delay()).await;
-        }
-        self.write(call()).await
-    }
-
-    async fn write<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, KvError> {
-        call.await.map(tonic::Response::into_inner).map_err(|status| {
-            if is_transient(&status) {
-                self.transport.leave_current();
-                return KvError::Unavailable(status.message().to_owned());
-            }
-            errors::from_status(&status)
-        })
+    fn saw(&self, revision: Revision) {
+        self.newest.fetch_max(revision, Ordering::AcqRel);
     }
 }
 
-fn watch_client(transport: &Transport) -> WatchClient<Transport> {
-    WatchClient::new(transport.clone()).max_decoding_message_size(MESSAGE_BYTES)
+fn kv_client(transport: Transport) -> KvClient<Transport> {
+    KvClient::new(transport).max_decoding_message_size(MESSAGE_BYTES)
 }
 
-/// Whether another try, perhaps elsewhere, may succeed: the server said so, or the connection broke.
-fn is_transient(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+fn lease_client(transport: Transport) -> LeaseClient<Transport> {
+    LeaseClient::new(transport).max_decoding_message_size(MESSAGE_BYTES)
+}
+
+fn watch_client(transport: Transport) -> WatchClient<Transport> {
+    WatchClient::new(transport).max_decoding_message_size(MESSAGE_BYTES)
 }
 
 fn is_read_only(txn: &Txn) -> bool {
@@ -127,54 +110,86 @@ fn is_read_only(txn: &Txn) -> bool {
 impl Kv for EtcdKv {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
         let request = convert::range_to_pb(request);
-        let response = self
-            .read(|| {
-                let (mut client, request) = (self.kv(), request.clone());
-                async move { client.range(request).await }
-            })
-            .await?;
-        Ok(convert::range_response_from_pb(response))
+        let call = |transport| {
+            let (mut client, request) = (kv_client(transport), request.clone());
+            async move { client.range(request).await }
+        };
+        let response = convert::range_response_from_pb(self.attempt(Repeat::Always, call).await?);
+        self.saw(response.revision);
+        Ok(response)
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, KvError> {
-        let only_reads = is_read_only(&txn);
+        let repeat = if is_read_only(&txn) { Repeat::Always } else { Repeat::IfNotDone };
+        let guard = Guard::of(&txn);
         let request = convert::txn_to_pb(txn);
-        let response = if only_reads {
-            let call = || {
-                let (mut client, request) = (self.kv(), request.clone());
-                async move { client.txn(request).await }
-            };
-            self.read(call).await?
-        } else {
-            self.write(self.kv().txn(request)).await?
+        if let Some(guard) = guard {
+            return self.guarded(&guard, request).await;
+        }
+        let call = |transport| {
+            let (mut client, request) = (kv_client(transport), request.clone());
+            async move { client.txn(request).await }
         };
-        convert::txn_response_from_pb(response)
+        let response = convert::txn_response_from_pb(self.attempt(repeat, call).await?)?;
+        self.saw(response.revision);
+        Ok(response)
     }
 
     async fn compact(&self, revision: Revision, physical: bool) -> Result<(), KvError> {
-        self.write(self.kv().compact(pb::CompactionRequest { revision, physical })).await.map(|_| ())
+        let mut tries = 0;
+        let call = |transport| {
+            tries += 1;
+            let mut client = kv_client(transport);
+            async move { client.compact(pb::CompactionRequest { revision, physical }).await }
+        };
+        match self.attempt(Repeat::Always, call).await {
+            Err(Failed { error: KvError::Compacted { .. }, .. }) if tries > 1 => Ok(()),
+            done => Ok(done.map(|_| ())?),
+        }
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watch>, KvError> {
-        Ok(Box::new(EtcdWatch::open(self.transport.clone(), request).await?))
+        Ok(Box::new(EtcdWatch::open(self.clone(), request).await?))
     }
 
+    /// The id is chosen here, so that the same lease is not granted twice under two.
     async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseStatus, KvError> {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let ttl = i64::try_from(seconds).map_err(|_| KvError::LeaseTtlTooLarge)?;
-        let granted = self.write(self.lease().lease_grant(pb::LeaseGrantRequest { ttl, id })).await?;
-        let granted_ttl = from_seconds(granted.ttl);
-        Ok(LeaseStatus { id: granted.id, granted_ttl, remaining_ttl: granted_ttl, keys: Vec::new() })
+        let id = if id == 0 { rand::random_range(1..LeaseId::MAX) } else { id };
+        let mut tries = 0;
+        let call = |transport| {
+            tries += 1;
+            let mut client = lease_client(transport);
+            async move { client.lease_grant(pb::LeaseGrantRequest { ttl, id }).await }
+        };
+        match self.attempt(Repeat::Always, call).await {
+            Err(Failed { error: KvError::LeaseExists, .. }) if tries > 1 => self.lease_status(id).await,
+            granted => {
+                let granted = granted?;
+                let granted_ttl = from_seconds(granted.ttl);
+                Ok(LeaseStatus { id: granted.id, granted_ttl, remaining_ttl: granted_ttl, keys: Vec::new() })
+            }
+        }
     }
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<(), KvError> {
-        self.write(self.lease().lease_revoke(pb::LeaseRevokeRequest { id })).await.map(|_| ())
+        let mut tries = 0;
+        let call = |transport| {
+            tries += 1;
+            let mut client = lease_client(transport);
+            async move { client.lease_revoke(pb::LeaseRevokeRequest { id }).await }
+        };
+        match self.attempt(Repeat::Always, call).await {
+            Err(Failed { error: KvError::LeaseNotFound, .. }) if tries > 1 => Ok(()),
+            done => Ok(done.map(|_| ())?),
+        }
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
         // Renewing twice is renewing once.
-        let call = || {
-            let mut client = self.lease();
+        let call = |transport| {
+            let mut client = lease_client(transport);
             async move {
                 let once = tokio_stream::once(pb::LeaseKeepAliveRequest { id });
                 let mut answers = client.lease_keep_alive(once).await?.into_inner();
@@ -182,16 +197,16 @@ impl Kv for EtcdKv {
                 answer.map(tonic::Response::new).ok_or_else(|| Status::unavailable("the server ended a keep-alive without an answer"))
             }
         };
-        let answer = self.read(call).await?;
+        let answer = self.attempt(Repeat::Always, call).await?;
         if answer.ttl <= 0 { Err(KvError::LeaseNotFound) } else { Ok(from_seconds(answer.ttl)) }
     }
 
     async fn lease_status(&self, id: LeaseId) -> Result<LeaseStatus, KvError> {
-        let call = || {
-            let mut client = self.lease();
+        let call = |transport| {
+            let mut client = lease_client(transport);
             async move { client.lease_time_to_live(pb::LeaseTimeToLiveRequest { id, keys: true }).await }
         };
-        let answer = self.read(call).await?;
+        let answer = self.attempt(Repeat::Always, call).await?;
         if answer.ttl < 0 && answer.granted_ttl == 0 {
             return Err(KvError::LeaseNotFound);
         }
@@ -199,21 +214,21 @@ impl Kv for EtcdKv {
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, KvError> {
-        let call = || {
-            let mut client = self.lease();
+        let call = |transport| {
+            let mut client = lease_client(transport);
             async move { client.lease_leases(pb::LeaseLeasesRequest {}).await }
         };
-        let answer = self.read(call).await?;
+        let answer = self.attempt(Repeat::Always, call).await?;
         Ok(answer.leases.into_iter().map(|lease| lease.id).collect())
     }
 
     /// The protocol does not tell the revision of the last compaction: it stays 0.
     async fn status(&self) -> Result<StoreStatus, KvError> {
-        let call = || {
-            let mut client = MaintenanceClient::new(self.transport.clone());
+        let call = |transport| {
+            let mut client = MaintenanceClient::new(transport);
             async move { client.status(pb::StatusRequest {}).await }
         };
-        let status = self.read(call).await?;
+        let status = self.attempt(Repeat::Always, call).await?;
         // A member's own status may lag behind the cluster.
         let newest = self.range(RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::one("\0")) }).await?;
         let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -226,14 +241,26 @@ impl Kv for EtcdKv {
     }
 
     async fn put(&self, request: PutRequest) -> Result<Revision, KvError> {
-        let response = self.write(self.kv().put(convert::put_to_pb(request))).await?;
-        Ok(convert::revision_of(&response.header))
+        let request = convert::put_to_pb(request);
+        let call = |transport| {
+            let (mut client, request) = (kv_client(transport), request.clone());
+            async move { client.put(request).await }
+        };
+        let revision = convert::revision_of(&self.attempt(Repeat::IfNotDone, call).await?.header);
+        self.saw(revision);
+        Ok(revision)
     }
 
     async fn delete(&self, range: KeyRange) -> Result<(Revision, i64), KvError> {
         let request = convert::delete_to_pb(DeleteRequest { range, prev_kv: false });
-        let response = self.write(self.kv().delete_range(request)).await?;
-        Ok((convert::revision_of(&response.header), response.deleted))
+        let call = |transport| {
+            let (mut client, request) = (kv_client(transport), request.clone());
+            async move { client.delete_range(request).await }
+        };
+        let response = self.attempt(Repeat::IfNotDone, call).await?;
+        let revision = convert::revision_of(&response.header);
+        self.saw(revision);
+        Ok((revision, response.deleted))
     }
 }
 

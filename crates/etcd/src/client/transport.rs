@@ -1,10 +1,10 @@
 //! Connections to the endpoints: opened when needed, shared by all calls, replaced when they break. A request that was not sent is sent to the next
-//! endpoint; one that may have been sent is never sent again here.
+//! endpoint; one that may have been sent is never sent again here, but its trace says whether it may have been done.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Default for Dial {
         Self {
             connect_timeout: Duration::from_secs(2),
             search: Duration::from_secs(5),
-            keepalive: (Duration::from_secs(30), Duration::from_secs(10)),
+            keepalive: (Duration::from_secs(10), Duration::from_secs(5)),
             server_name: None,
         }
     }
@@ -52,6 +52,28 @@ impl Default for Dial {
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
+    trace: Option<Arc<Trace>>,
+}
+
+/// What became of one request.
+#[derive(Default)]
+pub(crate) struct Trace {
+    /// The endpoint that was used last.
+    endpoint: AtomicUsize,
+    /// The server surely did not do it.
+    unsent: AtomicBool,
+    /// No endpoint took a connection.
+    unreachable: AtomicBool,
+}
+
+impl Trace {
+    pub fn is_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Acquire)
+    }
+
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Acquire)
+    }
 }
 
 struct Inner {
@@ -86,18 +108,39 @@ impl Transport {
             return Err(ConnectError::Endpoint { url: String::new(), reason: "no endpoint is given".into() });
         }
         let endpoints = endpoints.iter().map(|url| Endpoint::parse(url, tls, dial)).collect::<Result<_, _>>()?;
-        Ok(Self { inner: Arc::new(Inner { endpoints, current: AtomicUsize::new(0), search: dial.search, tasks: tasks.clone() }) })
+        let inner = Arc::new(Inner { endpoints, current: AtomicUsize::new(0), search: dial.search, tasks: tasks.clone() });
+        Ok(Self { inner, trace: None })
     }
 
-    /// Goes to the next endpoint, unless somebody else has done so since `index` was looked up.
-    fn leave(&self, index: usize) {
+    /// For one request; the trace tells how it went.
+    pub(crate) fn traced(&self) -> (Self, Arc<Trace>) {
+        let trace = Arc::new(Trace { endpoint: AtomicUsize::new(self.current()), ..Trace::default() });
+        (Self { inner: self.inner.clone(), trace: Some(trace.clone()) }, trace)
+    }
+
+    /// The trace of a traced transport; one that nobody looks at elsewhere.
+    pub(crate) fn trace(&self) -> Arc<Trace> {
+        self.trace.clone().unwrap_or_default()
+    }
+
+    fn current(&self) -> usize {
+        self.inner.current.load(Ordering::Acquire)
+    }
+
+    /// Goes to the endpoint after the one that failed, unless somebody else has done so already.
+    pub(crate) fn leave(&self, trace: &Trace) {
+        self.leave_endpoint(trace.endpoint.load(Ordering::Acquire));
+    }
+
+    fn leave_endpoint(&self, index: usize) {
         let next = (index + 1) % self.inner.endpoints.len();
         let _ = self.inner.current.compare_exchange(index, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// The present endpoint answered that it cannot serve.
-    pub fn leave_current(&self) {
-        self.leave(self.inner.current.load(Ordering::Acquire));
+    fn note(&self, what: impl FnOnce(&Trace)) {
+        if let Some(trace) = &self.trace {
+            what(trace);
+        }
     }
 
     async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, Status> {
@@ -106,8 +149,9 @@ impl Transport {
         let mut backoff = base::Backoff::new(Duration::from_millis(20), Duration::from_millis(500)).with_jitter(0.2);
         let mut failures = 0;
         loop {
-            let index = self.inner.current.load(Ordering::Acquire);
+            let index = self.current();
             let endpoint = &self.inner.endpoints[index];
+            self.note(|trace| trace.endpoint.store(index, Ordering::Release));
             let reason = match endpoint.sender(&self.inner.tasks).await {
                 Ok(mut sender) => match sender.try_send_request(endpoint.address_to(request)?).await {
                     Ok(response) => return Ok(response),
@@ -117,16 +161,22 @@ impl Transport {
                             "the connection was closed".to_owned()
                         }
                         None => {
-                            self.leave(index);
-                            return Err(Status::unavailable(format!("{}: the connection broke: {}", endpoint.uri, failed.into_error())));
+                            let error = failed.into_error();
+                            self.leave_endpoint(index);
+                            self.note(|trace| trace.unsent.store(is_refused(&error), Ordering::Release));
+                            return Err(Status::unavailable(format!("{}: the connection broke: {error}", endpoint.uri)));
                         }
                     },
                 },
                 Err(reason) => reason,
             };
-            self.leave(index);
+            self.leave_endpoint(index);
             failures += 1;
             if base::clock::monotonic() >= give_up {
+                self.note(|trace| {
+                    trace.unsent.store(true, Ordering::Release);
+                    trace.unreachable.store(true, Ordering::Release);
+                });
                 return Err(Status::unavailable(format!("no endpoint can be reached, the last was {}: {reason}", endpoint.uri)));
             }
             if failures % self.inner.endpoints.len() == 0 {
@@ -134,6 +184,14 @@ impl Transport {
             }
         }
     }
+}
+
+/// Whether the server says that it did not look at the request: it stops, or has too many (RFC 9113, 6.8 and 8.7).
+fn is_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 impl tower::Service<Request<Body>> for Transport {

@@ -1,5 +1,6 @@
 //! One watch on a remote etcd: a stream of its own, opened again where it broke, from the revision after the last delivered one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use store::{KvError, Revision, Watch, WatchRequest, WatchResponse};
@@ -7,8 +8,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::transport::Transport;
-use super::{is_transient, watch_client};
+use super::attempt::{Repeat, is_transient};
+use super::transport::{Trace, Transport};
+use super::{EtcdKv, watch_client};
 use crate::{convert, errors, pb};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
@@ -17,7 +19,7 @@ use pb::watch_request::RequestUnion;
 const REQUESTS: usize = 4;
 
 pub struct EtcdWatch {
-    transport: Transport,
+    kv: EtcdKv,
     request: WatchRequest,
     stream: Option<Open>,
     backoff: base::Backoff,
@@ -26,6 +28,7 @@ pub struct EtcdWatch {
 }
 
 struct Open {
+    trace: Arc<Trace>,
     requests: mpsc::Sender<pb::WatchRequest>,
     responses: Streaming<pb::WatchResponse>,
     id: i64,
@@ -33,31 +36,39 @@ struct Open {
 
 impl EtcdWatch {
     /// Returns when the server has begun the watch: it misses nothing from then on.
-    pub async fn open(transport: Transport, request: WatchRequest) -> Result<Self, KvError> {
+    pub async fn open(kv: EtcdKv, request: WatchRequest) -> Result<Self, KvError> {
         let backoff = base::Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.2);
-        let mut watch = Self { transport, request, stream: None, backoff, progress_wanted: false };
-        watch.start().await.map_err(|status| errors::from_status(&status))?;
+        let mut watch = Self { kv: kv.clone(), request, stream: None, backoff, progress_wanted: false };
+        let opened = kv.attempt(Repeat::Always, |transport| begin(transport, create(&watch.request))).await?;
+        watch.take_up(opened);
         Ok(watch)
     }
 
+    /// One try to go on.
     async fn start(&mut self) -> Result<(), Status> {
-        let (requests, stream) = mpsc::channel(REQUESTS);
-        let gone = |_| Status::unavailable("the stream of the watch ended");
-        requests.send(pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create(&self.request))) }).await.map_err(gone)?;
-        let mut responses = watch_client(&self.transport).watch(ReceiverStream::new(stream)).await?.into_inner();
-        let created = responses.message().await?.ok_or_else(|| Status::unavailable("the server ended the watch at once"))?;
-        if created.canceled && created.compact_revision == 0 {
-            return Err(Status::failed_precondition(format!("the server refused the watch: {}", created.cancel_reason)));
+        let (transport, trace) = self.kv.transport.traced();
+        match begin(transport, create(&self.request)).await {
+            Ok(begun) => {
+                self.take_up(begun.into_inner());
+                Ok(())
+            }
+            Err(status) => {
+                self.kv.transport.leave(&trace);
+                Err(status)
+            }
         }
+    }
+
+    fn take_up(&mut self, begun: Begun) {
         if self.request.start_revision == 0 {
             // A new stream goes on from here, not from its own now.
-            self.request.start_revision = convert::revision_of(&created.header) + 1;
+            self.request.start_revision = begun.revision + 1;
         }
         if self.progress_wanted {
-            requests.send(progress()).await.map_err(gone)?;
+            // There is room: nothing but the creation was sent.
+            let _ = begun.open.requests.try_send(progress());
         }
-        self.stream = Some(Open { requests, responses, id: created.watch_id });
-        Ok(())
+        self.stream = Some(begun.open);
     }
 
     /// What a response means; `None`: nothing to deliver.
@@ -92,7 +103,9 @@ impl EtcdWatch {
 
     /// Whether the watch goes on on a new stream after this end of the old one.
     fn broke(&mut self, status: Option<Status>) -> Result<(), KvError> {
-        self.stream = None;
+        if let Some(open) = self.stream.take() {
+            self.kv.transport.leave(&open.trace);
+        }
         match status {
             Some(status) if !is_transient(&status) && !matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Internal) => {
                 Err(errors::from_status(&status))
@@ -139,6 +152,29 @@ impl Watch for EtcdWatch {
         }
         Ok(())
     }
+}
+
+/// A stream whose watch the server has begun, at a revision.
+struct Begun {
+    open: Open,
+    revision: Revision,
+}
+
+async fn begin(transport: Transport, request: pb::WatchCreateRequest) -> Result<tonic::Response<Begun>, Status> {
+    let trace = transport.trace();
+    let (requests, stream) = mpsc::channel(REQUESTS);
+    let gone = |_| Status::unavailable("the stream of the watch ended");
+    requests.send(pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) }).await.map_err(gone)?;
+    let mut call = tonic::Request::new(ReceiverStream::new(stream));
+    // A member that has lost the others ends the watch instead of staying silent (api/v3rpc/rpctypes/metadatafields.go).
+    call.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+    let mut responses = watch_client(transport).watch(call).await?.into_inner();
+    let created = responses.message().await?.ok_or_else(|| Status::unavailable("the server ended the watch at once"))?;
+    if created.canceled && created.compact_revision == 0 {
+        return Err(Status::failed_precondition(format!("the server refused the watch: {}", created.cancel_reason)));
+    }
+    let revision = convert::revision_of(&created.header);
+    Ok(tonic::Response::new(Begun { open: Open { trace, requests, responses, id: created.watch_id }, revision }))
 }
 
 fn create(request: &WatchRequest) -> pb::WatchCreateRequest {

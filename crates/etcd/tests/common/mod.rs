@@ -1,6 +1,8 @@
 //! Servers for tests: Debian's etcd as a process, ours in this process; both on free ports and in folders that go with them.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part; a test may panic")]
 
+pub mod proxy;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
