@@ -190,7 +190,8 @@ impl Transport {
 fn is_refused(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
     source.is_some_and(|error| {
-        error.is_remote() && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        error.is_remote()
+            && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) || error.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
 }
 
