@@ -1,21 +1,32 @@
 //! etcdctl: etcd's command line client, with the commands, outputs and exit codes of upstream's 3.5. Decides nothing about keys: servers do.
 
+mod auth;
+mod check;
+mod completion;
 mod connection;
 mod endpoint;
 mod exit;
 mod flags;
+mod follow;
 mod global;
 mod go;
 mod keys;
 mod kv;
 mod lease;
 mod line;
+mod lock;
+mod maintenance;
 mod member;
+mod mirror;
 mod printer;
 mod process;
+mod role;
+mod session;
+mod snapshot;
 mod terminal;
 mod txn;
 mod usage;
+mod user;
 mod watch;
 
 use std::ffi::OsString;
@@ -107,6 +118,18 @@ fn tree() -> Command {
             member::member_command(),
             endpoint::endpoint_command(),
             endpoint::defrag_command(),
+            maintenance::alarm_command(),
+            maintenance::move_leader_command(),
+            maintenance::downgrade_command(),
+            snapshot::snapshot_command(),
+            auth::auth_command(),
+            user::user_command(),
+            role::role_command(),
+            lock::lock_command(),
+            lock::elect_command(),
+            check::check_command(),
+            mirror::make_mirror_command(),
+            completion::completion_command(),
             version,
             help,
         ])
@@ -140,6 +163,10 @@ fn run(arguments: Vec<OsString>) -> Outcome {
     }
     if path == ["version"] {
         say_line(&format!("etcdctl version: {VERSION}\nAPI version: {API_VERSION}"));
+        return Ok(());
+    }
+    if let ["completion", shell] = path[..] {
+        say(completion::script(&root, shell).as_bytes());
         return Ok(());
     }
     let global = Global::from_matches(found)?;
@@ -216,6 +243,17 @@ async fn dispatch(mut ctl: Ctl, path: &[&str], matches: &ArgMatches, separator_l
         ["member", name] => member::run(&ctl, name, matches).await,
         ["endpoint", name] => endpoint::run(&ctl, name, matches).await,
         ["defrag"] => endpoint::defrag(&ctl, matches).await,
+        ["alarm", name] => maintenance::alarm(&ctl, name, matches).await,
+        ["move-leader"] => maintenance::move_leader(&ctl, matches).await,
+        ["downgrade", name] => maintenance::downgrade(&ctl, name, matches).await,
+        ["snapshot", name] => snapshot::run(&ctl, name, matches).await,
+        ["auth", name] => auth::run(&ctl, name, matches).await,
+        ["user", name] => user::run(&ctl, name, matches).await,
+        ["role", name] => role::run(&ctl, name, matches).await,
+        ["lock"] => lock::lock(&ctl, matches).await,
+        ["elect"] => lock::elect(&ctl, matches).await,
+        ["check", name] => check::run(&ctl, name, matches).await,
+        ["make-mirror"] => mirror::make_mirror(&ctl, matches).await,
         _ => Err(Failure::error(format!("unknown command {:?} for \"etcdctl\"", path.join(" ")))),
     }
 }

@@ -56,16 +56,17 @@ fn closing_quote(text: &str) -> Option<usize> {
 /// `mod("key") > "0"`.
 pub fn compare(line: &str) -> Outcome<pb::Compare> {
     let bad = |text: String| Failure::new(exit::INVALID_INPUT, text);
-    let malformed = || bad(format!("malformed comparison: {line}"));
-    let (target, rest) = line.split_once('(').ok_or_else(malformed)?;
-    let (key, rest) = go::unquote_prefix(rest.trim_start()).ok_or_else(malformed)?;
-    let rest = rest.strip_prefix(')').ok_or_else(malformed)?.trim_start();
-    let (operator, value) = rest.split_once(char::is_whitespace).ok_or_else(malformed)?;
-    let (value, _) = go::unquote_prefix(value.trim_start()).ok_or_else(malformed)?;
+    let (target, rest) = line.split_once('(').ok_or_else(|| bad(format!("malformed comparison: {line}")))?;
+    let malformed =
+        |key: &[u8], operator: &str| bad(format!("malformed comparison: {line}; got {target}({}) {operator} \"\"", go::quote(key)));
+    let (key, rest) = go::unquote_prefix(rest).ok_or_else(|| malformed(b"", ""))?;
+    let rest = rest.strip_prefix(')').ok_or_else(|| malformed(&key, ""))?.trim_start();
+    let (operator, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (value, _) = go::unquote_prefix(value.trim_start()).ok_or_else(|| malformed(&key, operator))?;
     let result = comparison(operator).ok_or_else(|| bad(format!("unknown result op: {operator}")))?;
     let number = |radix: u32| {
         let parsed = go::parse_int(&String::from_utf8_lossy(&value), radix);
-        parsed.map_err(|error| bad(format!("invalid txn compare request: {line} ({error})")))
+        parsed.map_err(|_| bad(format!("invalid txn compare request: {line}")))
     };
     use compare::{CompareTarget, TargetUnion};
     let (target, union) = match target {
@@ -109,8 +110,8 @@ mod tests {
             assert!(failure.code == exit::INVALID_INPUT && failure.text.starts_with(expected), "{}", failure.text);
         };
         check("mod key > 0", "malformed comparison: mod key > 0");
-        check("mod(key) > 0", "malformed comparison: mod(key) > 0");
-        check("mod(\"key\") >", "malformed comparison");
+        check("mod(key) > 0", "malformed comparison: mod(key) > 0; got mod(\"\")  \"\"");
+        check("mod(\"key\") >", "malformed comparison: mod(\"key\") >; got mod(\"key\") > \"\"");
         check("odd(\"key\") > \"0\"", "malformed comparison: odd(\"key\") > \"0\" (unknown target odd)");
         check("mod(\"key\") >= \"0\"", "unknown result op: >=");
         check(

@@ -12,9 +12,8 @@ pub fn ask_password(prompt: &str) -> Outcome<String> {
     let stdin = std::io::stdin();
     let silent = stdin.is_terminal().then(|| Silent::start(&stdin)).flatten();
     let line = read_line();
-    if silent.is_some() {
-        say(b"\n");
-    }
+    // What ended the line was not shown.
+    say(b"\n");
     drop(silent);
     line.map_err(|error| Failure::bad_args(format!("failed to ask password: {error}")))
 }

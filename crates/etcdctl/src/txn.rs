@@ -28,19 +28,19 @@ pub async fn txn(ctl: &Ctl, matches: &ArgMatches) -> Outcome {
     };
     let mut input = std::io::stdin().lock();
     prompt("compares:");
-    let compare = block(&mut input)?.iter().map(|line| line::compare(line)).collect::<Outcome<_>>()?;
+    let compare = block(&mut input, line::compare)?;
     prompt("success requests (get, put, del):");
-    let success = block(&mut input)?.iter().map(|line| operation(line)).collect::<Outcome<_>>()?;
+    let success = block(&mut input, operation)?;
     prompt("failure requests (get, put, del):");
-    let failure = block(&mut input)?.iter().map(|line| operation(line)).collect::<Outcome<_>>()?;
+    let failure = block(&mut input, operation)?;
     drop(input);
     let request = pb::TxnRequest { compare, success, failure };
     let answer = ctl.within(ctl.connect().await?.kv().txn(request)).await?;
     ctl.printer.print(&answer)
 }
 
-/// The lines up to an empty one.
-fn block(input: &mut dyn BufRead) -> Outcome<Vec<String>> {
+/// The lines up to an empty one, each understood before the next is read: a person may be typing them.
+fn block<T>(input: &mut dyn BufRead, understand: fn(&str) -> Outcome<T>) -> Outcome<Vec<T>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -50,7 +50,7 @@ fn block(input: &mut dyn BufRead) -> Outcome<Vec<String>> {
         }
         match line.trim() {
             "" => return Ok(lines),
-            line => lines.push(line.to_owned()),
+            line => lines.push(understand(line)?),
         }
     }
 }
@@ -81,9 +81,10 @@ mod tests {
     #[test]
     fn blocks_end_with_an_empty_line() {
         let mut input: &[u8] = b" a \nb\n\nc\n  \nd";
-        assert_eq!(block(&mut input).unwrap(), ["a", "b"]);
-        assert_eq!(block(&mut input).unwrap(), ["c"]);
-        assert_eq!(block(&mut input).unwrap_err(), Failure::new(exit::INVALID_INPUT, "EOF"));
+        let keep = |line: &str| Ok(line.to_owned());
+        assert_eq!(block(&mut input, keep).unwrap(), ["a", "b"]);
+        assert_eq!(block(&mut input, keep).unwrap(), ["c"]);
+        assert_eq!(block(&mut input, keep).unwrap_err(), Failure::new(exit::INVALID_INPUT, "EOF"));
     }
 
     #[test]

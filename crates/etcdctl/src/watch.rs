@@ -1,25 +1,21 @@
-//! `watch`: events of keys until somebody stops it, also several watches by lines from standard input, also with a program to run for each event. Goes on
-//! where it was when a connection breaks; never shows an event twice.
+//! `watch`: events of keys until somebody stops it, also several watches by lines from standard input, also with a program to run for each
+//! event. How a watch outlives its connection is in `follow`.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use etcd::pb::watch_request::RequestUnion;
 use etcd::pb::{self, WatchCreateRequest};
-use tokio::sync::mpsc;
-use tonic::metadata::MetadataValue;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::connection::Channel;
 use crate::exit::{self, Failure, Outcome};
 use crate::flags::{command, int, is_on, number, switch, words};
+use crate::follow::{Follow, cancel_text, revision_of};
 use crate::printer::{Printer, messages, say_line};
 use crate::{Ctl, go, keys, line};
 
 const ARGUMENTS: &str = "bad number of arguments";
-const RECONNECT: Duration = Duration::from_millis(100);
 const EXEC: &str = "exec";
 
 pub fn watch_command() -> Command {
@@ -66,14 +62,8 @@ pub async fn watch(ctl: &Ctl, matches: &ArgMatches, ends_with_separator: bool) -
         return interactive(ctl, &environment).await;
     }
     let wanted = wanted(matches, &environment, ends_with_separator)?;
-    let (sender, orders) = mpsc::channel(1);
-    let watches = Watches { printer: ctl.printer, channel: ctl.connect().await?, active: BTreeMap::new(), next_id: 1 };
-    if sender.send(Order::Watch(wanted)).await.is_err() {
-        return Err(Failure::error(ARGUMENTS));
-    }
-    // The only watch has ended when no orders are left.
-    drop(sender);
-    watches.run(orders).await?;
+    let (_progress, asked) = broadcast::channel(1);
+    show(ctl.printer, ctl.connect().await?, wanted, asked).await?;
     Err(Failure::new(exit::INTERRUPTED, "watch is canceled by the server"))
 }
 
@@ -114,14 +104,20 @@ enum Order {
 
 /// Reads `watch ...` and `progress` from standard input, as long as there is any.
 async fn interactive(ctl: &Ctl, environment: &FromEnvironment) -> Outcome {
-    let (sender, orders) = mpsc::channel(16);
-    let watches = Watches { printer: ctl.printer, channel: ctl.connect().await?, active: BTreeMap::new(), next_id: 1 };
+    let channel = ctl.connect().await?;
+    let (sender, mut orders) = mpsc::channel(16);
     let environment = environment.clone();
     let reader = tokio::task::spawn_blocking(move || read_orders(&environment, &sender));
-    tokio::select! {
-        ended = reader => ended.map_err(|error| Failure::error(error.to_string()))?,
-        ended = watches.run(orders) => ended,
+    let (progress, _) = broadcast::channel(16);
+    let mut watches = tokio::task::JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Watch(wanted) => drop(watches.spawn(show(ctl.printer, channel.clone(), wanted, progress.subscribe()))),
+            // Nobody may be there to ask.
+            Order::Progress => drop(progress.send(())),
+        }
     }
+    reader.await.map_err(|error| Failure::error(error.to_string()))?
 }
 
 fn read_orders(environment: &FromEnvironment, orders: &mpsc::Sender<Order>) -> Outcome {
@@ -170,127 +166,31 @@ fn read_order(text: &str, environment: &FromEnvironment) -> Outcome<Option<Order
     }
 }
 
-/// All watches of this process, over one stream.
-struct Watches {
-    printer: Printer,
-    channel: Channel,
-    /// By the id that they have in the stream; `start_revision` is the next that was not seen.
-    active: BTreeMap<i64, Wanted>,
-    next_id: i64,
-}
-
-impl Watches {
-    /// Until no watch is left and no more can come.
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> Outcome {
-        let mut open = true;
-        loop {
-            if self.active.is_empty() {
-                match orders.recv().await {
-                    Some(order) => drop(self.take(order)),
-                    None => return Ok(()),
-                }
+/// Shows what one watch sees, until the server ends it.
+async fn show(printer: Printer, channel: Channel, wanted: Wanted, mut progress: broadcast::Receiver<()>) -> Outcome {
+    let mut follow = Follow::new(channel, wanted.request);
+    loop {
+        let answer = tokio::select! {
+            answer = follow.next() => answer?,
+            Ok(()) = progress.recv() => {
+                follow.ask_progress().await;
                 continue;
             }
-            match self.stream(&mut orders, &mut open).await {
-                Ok(()) => {}
-                Err(status) if is_passing(&status) => tokio::time::sleep(RECONNECT).await,
-                Err(status) => return Err(status.into()),
-            }
-        }
-    }
-
-    /// The request for an order, which counts from now on.
-    fn take(&mut self, order: Order) -> pb::WatchRequest {
-        let union = match order {
-            Order::Progress => RequestUnion::ProgressRequest(pb::WatchProgressRequest {}),
-            Order::Watch(mut wanted) => {
-                wanted.request.watch_id = self.next_id;
-                self.next_id += 1;
-                let request = wanted.request.clone();
-                self.active.insert(request.watch_id, wanted);
-                RequestUnion::CreateRequest(request)
-            }
         };
-        pb::WatchRequest { request_union: Some(union) }
-    }
-
-    /// One stream, until it breaks or no watch is left.
-    async fn stream(&mut self, orders: &mut mpsc::Receiver<Order>, open: &mut bool) -> Result<(), tonic::Status> {
-        let (requests, queue) = mpsc::channel(self.active.len() + 16);
-        for wanted in self.active.values() {
-            let union = RequestUnion::CreateRequest(wanted.request.clone());
-            // There is room for all of them.
-            requests
-                .try_send(pb::WatchRequest { request_union: Some(union) })
-                .map_err(|error| tonic::Status::internal(error.to_string()))?;
-        }
-        let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(queue));
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-        let mut answers = self.channel.watch().watch(request).await?.into_inner();
-        while !self.active.is_empty() {
-            tokio::select! {
-                answer = answers.message() => match answer? {
-                    Some(answer) => self.show(answer).await.map_err(|failure| tonic::Status::internal(failure.text))?,
-                    None => return Err(tonic::Status::unavailable("the server has ended the stream of watches")),
-                },
-                order = orders.recv(), if *open => match order {
-                    Some(order) => {
-                        let request = self.take(order);
-                        if requests.send(request).await.is_err() {
-                            return Err(tonic::Status::unavailable("the stream of watches has ended"));
-                        }
-                    }
-                    None => *open = false,
-                },
-            }
-        }
-        Ok(())
-    }
-
-    async fn show(&mut self, answer: pb::WatchResponse) -> Outcome {
-        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
         if answer.canceled || answer.compact_revision != 0 {
             eprintln!("watch was canceled ({})", cancel_text(&answer));
-            self.active.remove(&answer.watch_id);
-            return self.printer.print(&answer);
+            return printer.print(&answer);
         }
-        let Some(wanted) = self.active.get_mut(&answer.watch_id) else {
-            // Progress that was asked for belongs to no watch.
-            if answer.events.is_empty() && !answer.created {
-                say_line(&format!("progress notify: {revision}"));
-            }
-            return Ok(());
-        };
-        if answer.created {
-            if wanted.request.start_revision == 0 {
-                wanted.request.start_revision = revision + 1;
-            }
-            return Ok(());
-        }
-        let last = answer.events.iter().filter_map(|event| event.kv.as_ref()).map(|pair| pair.mod_revision).max();
-        wanted.request.start_revision = last.unwrap_or(revision) + 1;
+        let revision = revision_of(&answer);
         if answer.events.is_empty() {
             say_line(&format!("progress notify: {revision}"));
         }
-        self.printer.print(&answer)?;
+        printer.print(&answer)?;
         if !wanted.exec.is_empty() {
             for event in &answer.events {
                 run_for(&wanted.exec, revision, event).await?;
             }
         }
-        Ok(())
-    }
-}
-
-fn is_passing(status: &tonic::Status) -> bool {
-    status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
-}
-
-fn cancel_text(answer: &pb::WatchResponse) -> String {
-    match (answer.compact_revision, answer.cancel_reason.as_str()) {
-        (1.., _) => "etcdserver: mvcc: required revision has been compacted".into(),
-        (_, "") => "etcdserver: mvcc: required revision is a future revision".into(),
-        (_, reason) => format!("rpc error: code = Unknown desc = {reason}"),
     }
 }
 

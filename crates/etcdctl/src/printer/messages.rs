@@ -1,13 +1,12 @@
 //! How etcd's messages look in each format (etcdctl/ctlv3/command/printer*.go). Where upstream prints the client library's own type instead of the
 //! message, so does this. Asks no server anything.
 
-use etcd::pb::authpb::{Permission, permission};
 use etcd::pb::{self, Event, KeyValue, ResponseHeader, compare, mvccpb, response_op};
 use prost::Message;
 
 use super::json::{self, Object};
 use super::{Answer, Known, Page, Style, Table};
-use crate::{go, keys};
+use crate::go;
 
 /// `header` of a message, for all formats. Upstream's `fields` breaks down where there is none; here nothing is printed of it.
 pub type Header = Option<ResponseHeader>;
@@ -340,38 +339,37 @@ impl Answer for pb::MemberListResponse {
     }
 }
 
-/// `[key, end)` as `role get` and `role revoke-permission` show it.
-pub fn range_text(key: &[u8], end: &[u8]) -> String {
-    let (key, shown) = (String::from_utf8_lossy(key), String::from_utf8_lossy(end));
-    if end == b"\0" { format!("[{key}, <open ended>") } else { format!("[{key}, {shown})") }
+/// What a command has done, of which the message tells only a header.
+pub struct Done {
+    /// A line for `simple`.
+    pub text: String,
+    pub header: Header,
+    /// As the server sent it.
+    pub message: Vec<u8>,
+    /// Whether upstream has it in `fields`.
+    pub in_fields: bool,
 }
 
-pub fn permission_line(permission: &Permission) -> String {
-    let key = String::from_utf8_lossy(&permission.key);
-    if permission.range_end.is_empty() {
-        return format!("\t{key}");
+impl Answer for Done {
+    fn simple(&self, _style: Style, page: &mut Page) -> Known {
+        page.line(&self.text);
+        true
     }
-    let range = range_text(&permission.key, &permission.range_end);
-    if keys::prefix_end(&permission.key) == permission.range_end {
-        return format!("\t{range} (prefix {key})");
+
+    fn json(&self, _style: Style) -> Option<String> {
+        Some(headed(&self.header).end())
     }
-    format!("\t{range}")
-}
 
-pub fn permission_json(permission: &Permission) -> String {
-    let object = Object::new().number("permType", permission.perm_type).bytes("key", &permission.key);
-    object.bytes("range_end", &permission.range_end).end()
-}
+    fn fields(&self, page: &mut Page) -> Known {
+        if self.in_fields {
+            header_fields(&self.header, page);
+        }
+        self.in_fields
+    }
 
-pub fn permission_fields(permission: &Permission, page: &mut Page) {
-    page.line(format!("\"PermType\" :  {}", permission.perm_type().as_str_name()));
-    page.line(format!("\"Key\" : {}", go::quote(&permission.key)));
-    page.line(format!("\"RangeEnd\" : {}", go::quote(&permission.range_end)));
-}
-
-/// Whether a permission allows what `wanted` alone does.
-pub fn allows(permission: &Permission, wanted: permission::Type) -> bool {
-    permission.perm_type() == wanted || permission.perm_type() == permission::Type::Readwrite
+    fn protobuf(&self) -> Result<Vec<u8>, Option<String>> {
+        Ok(self.message.clone())
+    }
 }
 
 /// The operator of a comparison as `txn` writes it.
