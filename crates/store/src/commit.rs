@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::checkpoint::View;
 use crate::engine::closed;
 use crate::index::Version;
 use crate::keeper::Desk;
 use crate::kv::{KvError, Revision};
 use crate::planted::planted;
-use crate::state::{Command, Reply};
+use crate::reply::Reply;
+use crate::state::Command;
 use crate::wal::Wal;
 use crate::watch::Shared;
 
@@ -88,11 +90,11 @@ impl Sink {
         }
     }
 
-    /// Identity of the data folder; 0 without one.
-    pub fn store(&self) -> u64 {
+    /// Everything as it is now; `None` without a disk.
+    pub async fn view(&self) -> Result<Option<View>, KvError> {
         match self {
-            Self::Memory { .. } => 0,
-            Self::Log { keeper, .. } => keeper.store,
+            Self::Memory { .. } => Ok(None),
+            Self::Log { keeper, .. } => keeper.order_view().await.unwrap_or_else(|_| Err(closed())).map(Some),
         }
     }
 
@@ -226,7 +228,13 @@ impl Writer {
     /// On a full disk the rest of the log is kept for commands that make room; the others are answered with `NoSpace`. Where the log cannot grow for
     /// another reason all are refused.
     fn refuse_growth(&mut self, batch: Vec<Proposal>) -> Vec<Proposal> {
-        let Err(error) = self.wal.reserve() else { return batch };
+        let room = if self.keeper.is_short() { Err(KvError::NoSpace) } else { self.wal.reserve() };
+        let Err(error) = room else { return batch };
+        if error == KvError::NoSpace && self.uncheckpointed_bytes > 0 {
+            // What is saved leaves the log.
+            self.uncheckpointed_bytes = 0;
+            self.keeper.order_checkpoint();
+        }
         let mut rest = Vec::with_capacity(batch.len());
         for proposal in batch {
             let grows = proposal.command.grows();
@@ -256,7 +264,7 @@ pub(crate) fn apply(shared: &Shared, commands: Vec<Command>) -> Vec<Answer> {
     // Taken before the state is let go: see the watch module.
     let watchers = shared.hub.lock();
     drop(state);
-    shared.hub.publish(watchers, &changes, revision);
+    shared.hub.publish(watchers, changes, revision);
     answers
 }
 

@@ -11,7 +11,7 @@ use crate::auth::{self, AuthError, Caller, Identity};
 use crate::check;
 use crate::codec;
 use crate::commit::Sink;
-use crate::export::{SnapshotMeta, SnapshotReader};
+use crate::export::{History, SnapshotMeta, SnapshotReader};
 use crate::index::Found;
 use crate::kv::*;
 use crate::lease::MAX_TTL_S;
@@ -19,7 +19,9 @@ use crate::options::EngineOptions;
 use crate::planted::planted;
 use crate::range;
 use crate::recovery;
-use crate::state::{Command, Reply, State};
+use crate::reply::{Reply, beside};
+use crate::shelf::Shelf;
+use crate::state::{Command, State};
 use crate::stats::stats;
 use crate::watch::{EngineWatch, Hub, Shared};
 
@@ -117,7 +119,7 @@ impl Engine {
             let mut from = None;
             let mut pinned = None;
             loop {
-                let next = {
+                {
                     let state = self.inner.shared.state.read();
                     let (at, compacted) = match pinned {
                         None => *pinned.insert((state.pin(revision)?, state.compact_revision)),
@@ -126,12 +128,9 @@ impl Engine {
                         Some(pinned) => pinned,
                     };
                     from = state.index.history(from.as_ref(), compacted, at, SCAN_BUDGET, &mut found);
-                    if from.is_some() { None } else { Some((at, compacted)) }
-                };
-                if let Some((revision, compact_revision)) = next {
-                    found.sort_unstable_by_key(|version| (version.mod_revision, version.sub));
-                    let versions = found.iter().map(|version| (version.to_kv(), version.sub)).collect();
-                    return Ok(History { revision, compact_revision, versions });
+                    if from.is_none() {
+                        return Ok(History::new(at, compacted, found, state.index.shelf.clone()));
+                    }
                 }
                 tokio::task::yield_now().await;
             }
@@ -141,19 +140,63 @@ impl Engine {
     /// The whole store at this moment. What is read from it does not change, whatever is written or compacted meanwhile.
     pub async fn snapshot(&self) -> Result<SnapshotReader, KvError> {
         self.inner.sink.check_open()?;
+        if let Some(view) = self.inner.sink.view().await? {
+            return Ok(SnapshotReader::saved(view));
+        }
         let state = self.inner.shared.state.read();
         let meta = SnapshotMeta {
-            store: self.inner.sink.store(),
+            store: 0,
             applied_index: state.applied_index,
             revision: state.revision,
             compact_revision: state.compact_revision,
         };
-        let mut versions = Vec::new();
-        state.index.history(None, state.compact_revision, state.revision, usize::MAX, &mut versions);
+        let mut items = Vec::new();
+        state.index.history(None, state.compact_revision, state.revision, usize::MAX, &mut items);
         let (leases, extras) = (state.leases.records(), state.extras());
         drop(state);
-        versions.sort_unstable_by_key(|version| (version.mod_revision, version.sub));
-        Ok(SnapshotReader::new(meta, leases, extras, versions))
+        Ok(SnapshotReader::memory(meta, leases, extras, items))
+    }
+
+    /// What a range has in memory, with the store's revision. Large ranges are scanned in steps.
+    fn scan(&self, request: &RangeRequest) -> Result<(Revision, Found, Arc<Shelf>), KvError> {
+        let shared = &self.inner.shared;
+        let mut budget = SCAN_BUDGET;
+        'again: loop {
+            let mut found = Found::default();
+            let mut from = None;
+            let mut pinned = None;
+            loop {
+                let state = shared.state.read();
+                let (at, revision) = match pinned {
+                    None => {
+                        state.auth.check_read(&self.caller(&state)?, &request.range)?;
+                        *pinned.insert((state.read_revision(request)?, state.revision))
+                    }
+                    Some((at, _)) if at < state.compact_revision && request.revision <= 0 => {
+                        // The newest revision of a moment ago is compacted already: read the present one, in one go.
+                        budget = usize::MAX;
+                        continue 'again;
+                    }
+                    Some((at, _)) if at < state.compact_revision => {
+                        return Err(KvError::Compacted { compact_revision: state.compact_revision });
+                    }
+                    Some(pinned) => pinned,
+                };
+                from = state.scan(request, from.as_ref(), at, budget, &mut found).next;
+                if from.is_none() {
+                    return Ok((revision, found, state.index.shelf.clone()));
+                }
+            }
+        }
+    }
+
+    /// Reads the values that a transaction needs before it can be done, so that the state machine need not wait for the disk.
+    async fn warm(&self, txn: &Txn) -> Result<(), KvError> {
+        let (mut items, shelf) = {
+            let state = self.inner.shared.state.read();
+            (state.cold(txn), state.index.shelf.clone())
+        };
+        if items.is_empty() { Ok(()) } else { beside(move || shelf.fill(&mut items)).await }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -231,15 +274,6 @@ impl Engine {
     }
 }
 
-/// What a store holds at one revision.
-#[derive(Clone, Debug)]
-pub struct History {
-    pub revision: Revision,
-    pub compact_revision: Revision,
-    /// Each version with its place inside its revision; version 0 marks a deletion.
-    pub versions: Vec<(KeyValue, u32)>,
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.hub.close(closed());
@@ -255,51 +289,30 @@ impl Kv for Engine {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
         self.inner.sink.check_open()?;
         check::key(&request.range.key)?;
-        let shared = &self.inner.shared;
-        let mut budget = SCAN_BUDGET;
-        'again: loop {
-            let mut found = Found::default();
-            let mut from = None;
-            let mut pinned = None;
-            loop {
-                let state = shared.state.read();
-                let (at, revision) = match pinned {
-                    None => {
-                        state.auth.check_read(&self.caller(&state)?, &request.range)?;
-                        *pinned.insert((state.read_revision(&request)?, state.revision))
-                    }
-                    Some((at, _)) if at < state.compact_revision && request.revision <= 0 => {
-                        // The newest revision of a moment ago is compacted already: read the present one, in one go.
-                        budget = usize::MAX;
-                        continue 'again;
-                    }
-                    Some((at, _)) if at < state.compact_revision => {
-                        return Err(KvError::Compacted { compact_revision: state.compact_revision });
-                    }
-                    Some(pinned) => pinned,
-                };
-                from = state.scan(&request, from.as_ref(), at, budget, &mut found).next;
-                drop(state);
-                if from.is_none() {
-                    return Ok(range::respond(&request, revision, found));
-                }
-            }
-        }
+        let (revision, found, shelf) = self.scan(&request)?;
+        let ready = found.is_ready();
+        let respond = move || range::respond(&request, revision, found, &shelf);
+        if ready { respond() } else { beside(respond).await }
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, KvError> {
         self.inner.sink.check_open()?;
         check::txn(&txn, self.inner.options.max_txn_ops)?;
         if check::is_read_only(&txn) {
-            let state = self.inner.shared.state.read();
-            state.auth.check_txn(&self.caller(&state)?, &txn, &state.leases)?;
-            return state.read_txn(&txn);
+            self.warm(&txn).await?;
+            let pending = {
+                let state = self.inner.shared.state.read();
+                state.auth.check_txn(&self.caller(&state)?, &txn, &state.leases)?;
+                state.read_txn(&txn)?
+            };
+            return pending.finish().await;
         }
         if check::has_put(&txn) {
             self.check_quota()?;
         }
+        self.warm(&txn).await?;
         match self.propose(Command::Txn(txn)).await? {
-            Reply::Txn(response) => Ok(response),
+            Reply::Txn(pending) => pending.finish().await,
             _ => Err(KvError::Internal("a transaction got another command's answer".into())),
         }
     }

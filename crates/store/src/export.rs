@@ -4,16 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoint, Meta};
+use crate::checkpoint::{Checkpoint, Meta, Saved, View};
 use crate::disk::{Files, Folder, Lock};
-use crate::index::Version;
+use crate::index::Item;
 use crate::kv::{KeyValue, KvError, Revision};
 use crate::lease::LeaseRecord;
+use crate::options::EngineOptions;
+use crate::shelf::Shelf;
 use crate::state::Extras;
 
-/// Versions of one batch, and about so many bytes.
+/// Versions of one batch.
 const BATCH_VERSIONS: usize = 1024;
-const BATCH_BYTES: usize = 1 << 20;
 
 /// Where a store stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +32,28 @@ pub struct SnapshotReader {
     meta: SnapshotMeta,
     leases: Vec<LeaseRecord>,
     extras: Extras,
-    versions: Vec<Arc<Version>>,
-    next: usize,
+    source: Source,
+}
+
+enum Source {
+    Saved(View),
+    /// A store without files: its values are in memory.
+    Memory {
+        items: Vec<Item>,
+        next: usize,
+    },
 }
 
 impl SnapshotReader {
-    pub(crate) fn new(meta: SnapshotMeta, leases: Vec<LeaseRecord>, extras: Extras, versions: Vec<Arc<Version>>) -> Self {
-        Self { meta, leases, extras, versions, next: 0 }
+    pub(crate) fn saved(view: View) -> Self {
+        let Saved { meta, leases, extras } = view.saved.clone();
+        Self { meta: meta.into(), leases, extras, source: Source::Saved(view) }
+    }
+
+    /// The items come in any order.
+    pub(crate) fn memory(meta: SnapshotMeta, leases: Vec<LeaseRecord>, extras: Extras, mut items: Vec<Item>) -> Self {
+        items.sort_unstable_by_key(|item| (item.version.mod_revision, item.version.sub));
+        Self { meta, leases, extras, source: Source::Memory { items, next: 0 } }
     }
 
     pub fn meta(&self) -> &SnapshotMeta {
@@ -56,20 +72,65 @@ impl SnapshotReader {
     /// The next versions with their places inside their revisions, in the order of (revision, place); version 0 marks a deletion. `None` at the end.
     /// Blocks on the disk.
     pub fn next_batch(&mut self) -> Result<Option<Vec<(KeyValue, u32)>>, KvError> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < BATCH_VERSIONS && bytes < BATCH_BYTES {
-            let Some(version) = self.versions.get(self.next) else { break };
-            self.next += 1;
-            bytes += version.key.len() + version.value.len();
-            batch.push((version.to_kv(), version.sub));
+        match &mut self.source {
+            Source::Saved(view) => view.next_block(),
+            Source::Memory { items, next } => {
+                let batch: Vec<_> =
+                    items[*next..].iter().take(BATCH_VERSIONS).map(|item| (item.clone().into_kv(), item.version.sub)).collect();
+                *next += batch.len();
+                Ok((!batch.is_empty()).then_some(batch))
+            }
         }
-        Ok((!batch.is_empty()).then_some(batch))
     }
 
     /// Starts again with the first version. Whoever must know sizes before the content reads twice instead of keeping a copy.
     pub fn rewind(&mut self) {
-        self.next = 0;
+        match &mut self.source {
+            Source::Saved(view) => view.rewind(),
+            Source::Memory { next, .. } => *next = 0,
+        }
+    }
+}
+
+/// What a store holds at one revision.
+#[derive(Debug)]
+pub struct History {
+    pub revision: Revision,
+    pub compact_revision: Revision,
+    items: std::vec::IntoIter<Item>,
+    shelf: Arc<Shelf>,
+}
+
+impl History {
+    pub(crate) fn new(revision: Revision, compact_revision: Revision, mut items: Vec<Item>, shelf: Arc<Shelf>) -> Self {
+        items.sort_unstable_by_key(|item| (item.version.mod_revision, item.version.sub));
+        Self { revision, compact_revision, items: items.into_iter(), shelf }
+    }
+
+    /// Key, revision, and whether it is a deletion, of each version that is still to come.
+    pub fn outlook(&self) -> impl Iterator<Item = (&[u8], Revision, bool)> {
+        self.items.as_slice().iter().map(|Item { version, .. }| (&version.key[..], version.mod_revision, version.is_deletion()))
+    }
+
+    /// All that are still to come. Blocks on the disk.
+    #[cfg(test)]
+    pub fn read(mut self) -> Result<Vec<(KeyValue, u32)>, KvError> {
+        let mut all = Vec::new();
+        while let Some(mut batch) = self.next_batch()? {
+            all.append(&mut batch);
+        }
+        Ok(all)
+    }
+
+    /// The next versions, as those of `SnapshotReader`. Blocks on the disk.
+    pub fn next_batch(&mut self) -> Result<Option<Vec<(KeyValue, u32)>>, KvError> {
+        let mut batch: Vec<Item> = self.items.by_ref().take(BATCH_VERSIONS).collect();
+        self.shelf.fill(&mut batch)?;
+        let with_place = |item: Item| {
+            let sub = item.version.sub;
+            (item.into_kv(), sub)
+        };
+        Ok((!batch.is_empty()).then(|| batch.into_iter().map(with_place).collect()))
     }
 }
 
@@ -96,19 +157,19 @@ pub(crate) fn import_into(
     extras: &Extras,
     versions: impl IntoIterator<Item = Result<(KeyValue, u32), KvError>>,
 ) -> Result<(), KvError> {
-    let (mut checkpoint, loaded) = Checkpoint::open(files)?;
+    let (mut checkpoint, loaded) = Checkpoint::open(files, EngineOptions::default().checkpoint_wal_bytes)?;
     if loaded.is_some() {
         return Err(KvError::Unavailable("the data folder holds a store already: use an empty folder".into()));
     }
-    let versions = versions.into_iter().map(|item| {
-        item.map(|(kv, sub)| {
-            let KeyValue { key, value, create_revision, mod_revision, version, lease } = kv;
-            Arc::new(Version { key, value, create_revision, mod_revision, version, lease, sub })
-        })
-    });
-    let versions: Vec<_> = versions.collect::<Result<_, _>>()?;
     let SnapshotMeta { store, applied_index, revision, compact_revision } = *meta;
-    checkpoint.save(&Meta { store, applied_index, revision, compact_revision }, leases, extras, &versions)
+    let meta = Meta { store, applied_index, revision, compact_revision };
+    checkpoint.import(Saved { meta, leases: leases.to_vec(), extras: extras.clone() }, versions)
+}
+
+impl From<Meta> for SnapshotMeta {
+    fn from(Meta { store, applied_index, revision, compact_revision }: Meta) -> Self {
+        Self { store, applied_index, revision, compact_revision }
+    }
 }
 
 #[cfg(test)]

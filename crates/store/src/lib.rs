@@ -1,8 +1,9 @@
 //! The versioned key-value store with etcd's semantics, behind one trait. Must not know Kubernetes kinds.
 //!
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
-//! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint`, compaction),
-//! `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may do, `alarms`, `stats`. Under the files lies `disk`, which tests replace.
+//! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint` of `segment`s,
+//! compaction), `shelf` where values are, `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may
+//! do, `alarms`, `stats`. Under the files lies `disk`, which tests replace.
 
 mod alarms;
 mod auth;
@@ -24,6 +25,9 @@ mod planted;
 mod raft;
 mod range;
 mod recovery;
+mod reply;
+mod segment;
+mod shelf;
 #[cfg(test)]
 mod sim;
 mod state;
@@ -37,11 +41,12 @@ pub use auth::{
     AuthCommand, AuthError, AuthRecord, AuthStatus, Identity, PasswordHash, Permission, PermissionKind, ROOT as ROOT_USER,
     Role as AuthRole, User as AuthUser,
 };
-pub use engine::{Engine, History};
-pub use export::{SnapshotMeta, SnapshotReader, import};
+pub use engine::Engine;
+pub use export::{History, SnapshotMeta, SnapshotReader, import};
 pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
 pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
 pub use state::{ALARMS_SECTION, AUTH_SECTION, Extras};
 pub use stats::{Durations, Stats, stats};
+pub use watch::{EngineWatch, SharedChange, SharedResponse};

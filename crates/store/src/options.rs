@@ -18,6 +18,8 @@ pub struct EngineOptions {
     pub wal_segment_bytes: u64,
     /// Log written since the last checkpoint that makes the next one due.
     pub checkpoint_wal_bytes: u64,
+    /// Values kept in memory; the others are read from the disk. Those not saved yet stay in any case.
+    pub value_cache_bytes: u64,
 }
 
 impl Default for EngineOptions {
@@ -30,6 +32,7 @@ impl Default for EngineOptions {
             watch_progress_interval: Duration::from_secs(600),
             wal_segment_bytes: 16 << 20,
             checkpoint_wal_bytes: 16 << 20,
+            value_cache_bytes: 64 << 20,
         }
     }
 }

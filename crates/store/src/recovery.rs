@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checkpoint::{Checkpoint, Meta};
+use crate::checkpoint::{Checkpoint, Loaded, Meta};
 use crate::codec;
 use crate::commit::{Message, QUEUE_COMMANDS, Sink, Writer};
 use crate::disk::{Files, Folder, Lock};
 use crate::keeper::{Desk, Keeper};
-use crate::kv::{KvError, Revision};
+use crate::kv::KvError;
 use crate::options::EngineOptions;
+use crate::shelf::{Residents, Shelf};
 use crate::state::State;
 use crate::wal::Wal;
 use crate::watch::Shared;
@@ -67,20 +68,20 @@ fn spawn(
 /// Rebuilds the state from its files.
 pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options: &EngineOptions) -> Result<Recovered, KvError> {
     let started = base::clock::monotonic();
-    let (checkpoint, loaded) = Checkpoint::open(files)?;
-    let store = loaded.as_ref().map(|loaded| loaded.meta.store);
+    let (mut checkpoint, loaded) = Checkpoint::open(files, options.checkpoint_wal_bytes)?;
+    let store = loaded.as_ref().map(|loaded| loaded.saved.meta.store);
+    let saved = loaded.as_ref().map_or(State::default().revision, |loaded| loaded.saved.meta.revision);
+    let shelf = Arc::new(Shelf::new(checkpoint.segments(), Arc::new(Residents::new(options.value_cache_bytes, saved))));
     let mut state = match loaded {
-        None => State::default(),
-        Some(loaded) => {
-            let meta = loaded.meta;
-            let mut state = State::restore(meta.revision, meta.compact_revision, meta.applied_index, &loaded.leases, loaded.versions, 0);
-            state.restore_extras(&loaded.extras)?;
+        None => State::new(shelf),
+        Some(Loaded { saved, versions }) => {
+            let mut removed = Vec::new();
+            let state = State::restore(&saved, versions, shelf, 0, &mut removed)?;
+            checkpoint.bury(&removed);
             state
         }
     };
     let (saved_index, saved_revision, saved_compact) = (state.applied_index, state.revision, state.compact_revision);
-    let mut unremoved = Vec::new();
-    state.index.sweep(saved_compact, Revision::MAX, usize::MAX, &mut unremoved);
     let mut replayed_bytes = 0;
     let wal = Wal::open(log_files, options.wal_segment_bytes, store, saved_index, |index, record| {
         replayed_bytes += record.len() as u64;
@@ -99,8 +100,8 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
     );
     let saved = Meta { store: wal.store(), applied_index: saved_index, revision: saved_revision, compact_revision: saved_compact };
     let shared = Arc::new(Shared::new(state));
-    let desk = Arc::new(Desk::new(saved.store));
-    let keeper = Keeper { shared: shared.clone(), checkpoint, segments: wal.segments(), saved, unremoved };
+    let desk = Arc::new(Desk::default());
+    let keeper = Keeper { shared: shared.clone(), checkpoint, segments: wal.segments(), saved };
     let writer = Writer {
         shared: shared.clone(),
         wal,

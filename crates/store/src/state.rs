@@ -1,11 +1,20 @@
 //! The state machine: applies commands in order and answers reads. Pure: no clock, no I/O, so that a log, Raft or a simulator can drive it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::alarms::{Alarm, Alarms};
 use crate::auth::{Auth, AuthCommand, AuthRecord, Caller};
-use crate::index::{Change, Found, Index, Page, Version};
+use crate::checkpoint::{Meta, Saved};
+use crate::index::{Change, Found, Index, Item, Keep, Page, Version};
 use crate::kv::*;
-use crate::lease::{LeaseRecord, Leases};
+use crate::lease::Leases;
 use crate::planted::planted;
+use crate::reply::{Part, Parts, Pending, Reply};
+use crate::segment::Record;
+use crate::shelf::Shelf;
 use crate::{check, range};
 
 /// Small replicated sections beside keys and leases, each a name and bytes that its owner understands.
@@ -55,13 +64,6 @@ impl Command {
     }
 }
 
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Txn(TxnResponse),
-    Token(String),
-    Done,
-}
-
 /// What a command did: the answer for whoever sent it, and the changes for the watchers.
 #[derive(Debug)]
 pub(crate) struct Applied {
@@ -96,26 +98,37 @@ impl Default for State {
 }
 
 impl State {
-    /// Rebuilds a state from a checkpoint; `versions` come in the order of (revision, sub).
+    /// An empty state whose values go to `shelf`.
+    pub fn new(shelf: Arc<Shelf>) -> Self {
+        let mut state = Self::default();
+        state.index.shelf = shelf;
+        state
+    }
+
+    /// Rebuilds a state from a checkpoint; `versions` come in the order of (revision, sub). What the last compaction left invisible comes out through
+    /// `removed`.
     pub fn restore(
-        revision: Revision,
-        compact_revision: Revision,
-        applied_index: u64,
-        leases: &[LeaseRecord],
-        versions: Vec<Version>,
+        saved: &Saved,
+        versions: Vec<Arc<Version>>,
+        shelf: Arc<Shelf>,
         now_ms: u64,
-    ) -> Self {
+        removed: &mut Vec<Arc<Version>>,
+    ) -> Result<Self, KvError> {
+        let Meta { applied_index, revision, compact_revision, .. } = saved.meta;
         let mut state = Self { revision, compact_revision, applied_index, ..Self::default() };
-        for lease in leases {
+        for lease in &saved.leases {
             state.leases.restore(*lease, now_ms);
         }
-        for version in versions {
-            let change = state.index.push(version);
-            if !planted!(AttachmentsForgotten) {
-                state.relink(&change);
+        let leased: Vec<_> = versions.iter().filter(|version| version.lease != 0).cloned().collect();
+        state.index = Index::restore(versions, compact_revision, shelf, removed);
+        for version in leased {
+            let newest = state.index.get(&version.key, Revision::MAX);
+            if newest.is_some_and(|newest| Arc::ptr_eq(newest, &version)) && !planted!(AttachmentsForgotten) {
+                state.leases.attach(version.lease, Bytes::copy_from_slice(&version.key));
             }
         }
-        state
+        state.restore_extras(&saved.extras)?;
+        Ok(state)
     }
 
     /// The sections beside keys and leases, for a checkpoint; an empty one may be left out.
@@ -210,73 +223,79 @@ impl State {
     }
 
     /// Answers a transaction that cannot write.
-    pub fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, KvError> {
-        let choice = self.choose(txn)?;
-        Ok(self.read_chosen(txn, &mut choice.iter().copied()))
+    pub fn read_txn(&self, txn: &Txn) -> Result<Pending, KvError> {
+        let mut plan = self.choose(txn)?;
+        Ok(Pending { parts: self.read_chosen(txn, &mut plan), shelf: self.index.shelf.clone() })
     }
 
-    fn read_chosen(&self, txn: &Txn, choice: &mut dyn Iterator<Item = bool>) -> TxnResponse {
-        let succeeded = choice.next().expect("one choice was made for each transaction");
+    fn read_chosen(&self, txn: &Txn, plan: &mut Plan) -> Parts {
+        let succeeded = plan.branch();
         let ops = if succeeded { &txn.success } else { &txn.failure };
-        let mut responses = Vec::with_capacity(ops.len());
+        let mut parts = Vec::with_capacity(ops.len());
         for op in ops {
             match op {
-                Op::Range(request) => responses.push(OpResponse::Range(self.range_at(request, self.revision))),
-                Op::Txn(inner) => responses.push(OpResponse::Txn(self.read_chosen(inner, choice))),
+                Op::Range(request) => parts.push(self.range_at(request.clone(), self.revision)),
+                Op::Txn(inner) => parts.push(Part::Txn(self.read_chosen(inner, plan))),
                 Op::Put(_) | Op::Delete(_) => unreachable!("only transactions without writes are read"),
             }
         }
-        TxnResponse { revision: self.revision, succeeded, responses }
+        Parts { revision: self.revision, succeeded, parts }
     }
 
     /// A checked range inside a transaction that stands at `current`.
-    fn range_at(&self, request: &RangeRequest, current: Revision) -> RangeResponse {
+    fn range_at(&self, request: RangeRequest, current: Revision) -> Part {
         let revision = if request.revision <= 0 { current } else { request.revision };
         let mut found = Found::default();
-        self.scan(request, None, revision, usize::MAX, &mut found);
-        range::respond(request, current, found)
+        self.scan(&request, None, revision, usize::MAX, &mut found);
+        Part::Range(request, current, found)
     }
 
-    fn apply_txn(&mut self, txn: Txn, changes: &mut Vec<Change>) -> Result<TxnResponse, KvError> {
-        let choice = self.choose(&txn)?;
+    fn apply_txn(&mut self, txn: Txn, changes: &mut Vec<Change>) -> Result<Pending, KvError> {
+        let mut plan = self.choose(&txn)?;
         let mut write = Write { next: self.revision + 1, state: self, changes };
-        let mut response = write.run(txn, &mut choice.into_iter());
+        let mut parts = write.run(txn, &mut plan);
         if !changes.is_empty() {
             self.revision += 1;
         }
-        response.revision = self.revision;
-        Ok(response)
+        parts.revision = self.revision;
+        Ok(Pending { parts, shelf: self.index.shelf.clone() })
     }
 
     /// Takes every branch and checks every operation on it before anything is written: a transaction is done whole or not at all.
-    fn choose(&self, txn: &Txn) -> Result<Vec<bool>, KvError> {
-        let mut choice = Vec::with_capacity(1);
+    fn choose(&self, txn: &Txn) -> Result<Plan, KvError> {
+        let mut plan = Plan::default();
         let mut ranges = Vec::new();
-        self.choose_into(txn, &mut choice, &mut ranges)?;
+        self.choose_into(txn, &mut plan, &mut ranges)?;
         // What is wrong with a put is told before what is wrong with a range, wherever they stand (server/etcdserver/apply.go, Txn).
         for request in ranges {
             self.read_revision(request)?;
         }
-        Ok(choice)
+        Ok(plan)
     }
 
-    fn choose_into<'a>(&self, txn: &'a Txn, choice: &mut Vec<bool>, ranges: &mut Vec<&'a RangeRequest>) -> Result<(), KvError> {
-        let succeeded = txn.compare.iter().all(|compare| self.compare(compare));
-        choice.push(succeeded);
+    fn choose_into<'a>(&self, txn: &'a Txn, plan: &mut Plan, ranges: &mut Vec<&'a RangeRequest>) -> Result<(), KvError> {
+        let mut succeeded = true;
+        for compare in &txn.compare {
+            succeeded = succeeded && self.compare(compare)?;
+        }
+        plan.branches.push_back(succeeded);
         for op in if succeeded { &txn.success } else { &txn.failure } {
             match op {
                 Op::Range(request) => ranges.push(request),
-                Op::Put(request) => self.check_put(request)?,
+                Op::Put(request) => self.check_put(request, plan)?,
                 Op::Delete(_) => {}
-                Op::Txn(inner) => self.choose_into(inner, choice, ranges)?,
+                Op::Txn(inner) => self.choose_into(inner, plan, ranges)?,
             }
         }
         Ok(())
     }
 
-    fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
-        if (request.ignore_value || request.ignore_lease) && self.index.get(&request.key, self.revision).is_none() {
-            return Err(KvError::KeyNotFound);
+    fn check_put(&self, request: &PutRequest, plan: &mut Plan) -> Result<(), KvError> {
+        if request.ignore_value || request.ignore_lease {
+            let old = self.index.get(&request.key, self.revision).ok_or(KvError::KeyNotFound)?;
+            if request.ignore_value {
+                plan.kept.push_back(self.index.shelf.value(old)?);
+            }
         }
         if request.lease != 0 && !self.leases.exists(request.lease) {
             return Err(KvError::LeaseNotFound);
@@ -284,16 +303,50 @@ impl State {
         Ok(())
     }
 
-    fn compare(&self, compare: &Compare) -> bool {
+    /// The versions whose values a transaction needs before it can be done, as far as they are not in memory: to be read before the state is held.
+    pub fn cold(&self, txn: &Txn) -> Vec<Item> {
+        let mut keys = Vec::new();
+        needed(txn, &mut keys);
+        let items = keys.into_iter().filter_map(|key| self.index.get(key, self.revision)).map(Item::of);
+        items.filter(|item| item.value.is_none()).collect()
+    }
+
+    fn compare(&self, compare: &Compare) -> Result<bool, KvError> {
         if compare.range.end.is_none() {
-            return holds(compare, self.index.get(&compare.range.key, self.revision).map(|version| &**version));
+            return self.holds(compare, self.index.get(&compare.range.key, self.revision));
         }
         let mut found = Found::default();
-        self.index.scan(&compare.range, None, self.revision, usize::MAX, usize::MAX, &mut found);
-        if found.versions.is_empty() {
-            return holds(compare, None);
+        self.index.scan(&compare.range, None, self.revision, Keep::KEYS, usize::MAX, &mut found);
+        if found.items.is_empty() {
+            return self.holds(compare, None);
         }
-        found.versions.iter().all(|version| holds(compare, Some(version)))
+        for item in &found.items {
+            if !self.holds(compare, Some(&item.version))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a compare holds for one key (server/etcdserver/txn/txn.go, applyCompare).
+    fn holds(&self, compare: &Compare, version: Option<&Arc<Version>>) -> Result<bool, KvError> {
+        let order = match &compare.target {
+            // A missing key has no value, not even an empty one.
+            CompareTarget::Value(value) => match version {
+                Some(version) => self.index.shelf.value(version)?.cmp(value),
+                None => return Ok(false),
+            },
+            CompareTarget::Version(expected) => version.map_or(0, |v| v.version).cmp(expected),
+            CompareTarget::Create(expected) => version.map_or(0, |v| v.create_revision).cmp(expected),
+            CompareTarget::Mod(expected) => version.map_or(0, |v| v.mod_revision).cmp(expected),
+            CompareTarget::Lease(expected) => version.map_or(0, |v| v.lease).cmp(expected),
+        };
+        Ok(match compare.op {
+            CompareOp::Equal => order.is_eq(),
+            CompareOp::NotEqual => order.is_ne(),
+            CompareOp::Greater => order.is_gt(),
+            CompareOp::Less => order.is_lt(),
+        })
     }
 
     fn compact(&mut self, revision: Revision) -> Result<(), KvError> {
@@ -321,15 +374,42 @@ impl State {
 
     /// Moves a changed key from its old lease to its new one.
     fn relink(&mut self, change: &Change) {
-        if let Some(previous) = &change.previous
+        let new = change.version.lease;
+        if let Some(previous) = change.previous.as_ref().map(|item| &item.version)
             && previous.lease != 0
-            && previous.lease != change.version.lease
+            && previous.lease != new
             && !planted!(StaleAttachment)
         {
             self.leases.detach(previous.lease, &previous.key);
         }
-        if change.version.lease != 0 {
-            self.leases.attach(change.version.lease, change.version.key.clone());
+        if new != 0 {
+            self.leases.attach(new, Bytes::copy_from_slice(&change.version.key));
+        }
+    }
+}
+
+/// What a transaction is going to do: its branches, outer before inner, and the values that its puts keep.
+#[derive(Default)]
+struct Plan {
+    branches: VecDeque<bool>,
+    kept: VecDeque<Bytes>,
+}
+
+impl Plan {
+    fn branch(&mut self) -> bool {
+        self.branches.pop_front().expect("one choice was made for each transaction")
+    }
+}
+
+/// The single keys whose values a transaction needs for its compares and puts.
+fn needed<'a>(txn: &'a Txn, keys: &mut Vec<&'a [u8]>) {
+    let compared = txn.compare.iter().filter(|compare| compare.range.end.is_none() && matches!(compare.target, CompareTarget::Value(_)));
+    keys.extend(compared.map(|compare| &compare.range.key[..]));
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            Op::Put(request) if request.ignore_value => keys.push(&request.key),
+            Op::Txn(inner) => needed(inner, keys),
+            Op::Put(_) | Op::Range(_) | Op::Delete(_) => {}
         }
     }
 }
@@ -342,19 +422,19 @@ struct Write<'a> {
 }
 
 impl Write<'_> {
-    fn run(&mut self, txn: Txn, choice: &mut std::vec::IntoIter<bool>) -> TxnResponse {
-        let succeeded = choice.next().expect("one choice was made for each transaction");
+    fn run(&mut self, txn: Txn, plan: &mut Plan) -> Parts {
+        let succeeded = plan.branch();
         let ops = if succeeded { txn.success } else { txn.failure };
-        let mut responses = Vec::with_capacity(ops.len());
+        let mut parts = Vec::with_capacity(ops.len());
         for op in ops {
-            responses.push(match op {
-                Op::Range(request) => OpResponse::Range(self.state.range_at(&request, self.current())),
-                Op::Put(request) => OpResponse::Put(self.put(request)),
+            parts.push(match op {
+                Op::Range(request) => self.state.range_at(request, self.current()),
+                Op::Put(request) => Part::Put(self.put(request, plan)),
                 Op::Delete(request) => self.delete(&request.range, request.prev_kv),
-                Op::Txn(inner) => OpResponse::Txn(self.run(inner, choice)),
+                Op::Txn(inner) => Part::Txn(self.run(inner, plan)),
             });
         }
-        TxnResponse { revision: self.current(), succeeded, responses }
+        Parts { revision: self.current(), succeeded, parts }
     }
 
     /// The revision that a read inside the transaction sees: its own writes included.
@@ -362,83 +442,37 @@ impl Write<'_> {
         if self.changes.is_empty() { self.state.revision } else { self.next }
     }
 
-    fn put(&mut self, request: PutRequest) -> Option<KeyValue> {
-        let old = self.state.index.get(&request.key, Revision::MAX).cloned();
-        let version = match old.as_deref() {
-            Some(old) => Version {
-                value: if request.ignore_value { old.value.clone() } else { request.value },
-                lease: if request.ignore_lease { old.lease } else { request.lease },
-                create_revision: old.create_revision,
-                version: old.version + 1,
-                key: request.key,
-                mod_revision: self.next,
-                sub: self.sub(),
-            },
-            None => Version {
-                key: request.key,
-                value: request.value,
-                lease: request.lease,
-                create_revision: self.next,
-                version: 1,
-                mod_revision: self.next,
-                sub: self.sub(),
-            },
-        };
-        self.push(version);
-        if request.prev_kv { old.map(|old| old.to_kv()) } else { None }
+    fn put(&mut self, request: PutRequest, plan: &mut Plan) -> Option<Item> {
+        let old = self.state.index.get(&request.key, Revision::MAX);
+        let (create_revision, version, old_lease) = old.map_or((self.next, 0, 0), |old| (old.create_revision, old.version, old.lease));
+        let value = if request.ignore_value { plan.kept.pop_front().expect("kept when the put was checked") } else { request.value };
+        let lease = if request.ignore_lease { old_lease } else { request.lease };
+        let previous = self.push(&request.key, create_revision, version + 1, lease, value);
+        if request.prev_kv { previous } else { None }
     }
 
-    fn delete(&mut self, range: &KeyRange, prev_kv: bool) -> OpResponse {
+    fn delete(&mut self, range: &KeyRange, prev_kv: bool) -> Part {
         let mut found = Found::default();
-        self.state.index.scan(range, None, Revision::MAX, usize::MAX, usize::MAX, &mut found);
-        for old in &found.versions {
-            let sub = self.sub();
-            self.push(Version {
-                key: old.key.clone(),
-                value: bytes::Bytes::new(),
-                create_revision: 0,
-                mod_revision: self.next,
-                version: 0,
-                lease: 0,
-                sub,
-            });
+        let keep = Keep { values: prev_kv, ..Keep::ALL };
+        self.state.index.scan(range, None, Revision::MAX, keep, usize::MAX, &mut found);
+        for old in &found.items {
+            self.push(&old.version.key, 0, 0, 0, Bytes::new());
         }
-        let prev_kvs = if prev_kv { found.versions.iter().map(|old| old.to_kv()).collect() } else { Vec::new() };
-        OpResponse::Delete { deleted: found.count, prev_kvs }
+        Part::Delete { deleted: found.count, previous: if prev_kv { found.items } else { Vec::new() } }
     }
 
-    fn sub(&self) -> u32 {
-        u32::try_from(self.changes.len()).expect("one command changes fewer than 2^32 keys")
-    }
-
-    fn push(&mut self, version: Version) {
+    /// Writes one version; returns the live one before it.
+    fn push(&mut self, key: &[u8], create_revision: Revision, version: i64, lease: LeaseId, value: Bytes) -> Option<Item> {
         if planted!(TxnHalfApplied) && self.changes.len() >= 2 {
-            return;
+            return None;
         }
-        let change = self.state.index.push(version);
+        let sub = u32::try_from(self.changes.len()).expect("one command changes fewer than 2^32 keys");
+        let record = Record { revision: self.next, sub, key, create_revision, version, lease, length: 0 };
+        let change = self.state.index.push(&record, value);
         self.state.relink(&change);
+        let previous = change.previous.clone();
         self.changes.push(change);
-    }
-}
-
-/// Whether a compare holds for one key (server/etcdserver/txn/txn.go, applyCompare).
-fn holds(compare: &Compare, version: Option<&Version>) -> bool {
-    let order = match &compare.target {
-        // A missing key has no value, not even an empty one.
-        CompareTarget::Value(value) => match version {
-            Some(version) => version.value.cmp(value),
-            None => return false,
-        },
-        CompareTarget::Version(expected) => version.map_or(0, |v| v.version).cmp(expected),
-        CompareTarget::Create(expected) => version.map_or(0, |v| v.create_revision).cmp(expected),
-        CompareTarget::Mod(expected) => version.map_or(0, |v| v.mod_revision).cmp(expected),
-        CompareTarget::Lease(expected) => version.map_or(0, |v| v.lease).cmp(expected),
-    };
-    match compare.op {
-        CompareOp::Equal => order.is_eq(),
-        CompareOp::NotEqual => order.is_ne(),
-        CompareOp::Greater => order.is_gt(),
-        CompareOp::Less => order.is_lt(),
+        previous
     }
 }
 

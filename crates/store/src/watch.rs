@@ -12,18 +12,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
-use crate::index::Change;
+use crate::index::{Change, Item, Version};
 use crate::kv::*;
 use crate::planted::planted;
+use crate::reply::reads_in_place;
+use crate::shelf::Shelf;
 use crate::state::State;
 
-/// A watcher's queue holds at most so many changes and bytes of values; what comes above is read from the history.
-const QUEUE_CHANGES: usize = if cfg!(test) { 16 } else { 4096 };
-const QUEUE_BYTES: usize = 8 << 20;
+/// A watcher's queue holds at most so many changes; what comes above is read from the history.
+const QUEUE_CHANGES: usize = if cfg!(test) { 16 } else { 1024 };
+/// Queues hold no changes but those among the last so many bytes of values: all queues together take no more memory than that.
+const WINDOW_BYTES: u64 = 32 << 20;
+/// Queues are looked through for older ones each time so many bytes came.
+const WINDOW_STEP_BYTES: u64 = WINDOW_BYTES / 4;
 /// One response holds about so many events: whole revisions only.
 const RESPONSE_EVENTS: usize = if cfg!(test) { 4 } else { 1024 };
-/// Changes looked at in the history under one read lock.
+/// Changes looked at in the history under one read lock; each KiB of a value that is wanted counts as one more.
 const HISTORY_BUDGET: usize = if cfg!(test) { 8 } else { 4096 };
 
 /// All watchers, found by the key of a change.
@@ -43,6 +49,9 @@ pub(crate) struct Watchers {
     /// Ranges that are neither one key nor a prefix: rare, looked at one by one.
     others: Vec<Arc<Watcher>>,
     touched: Vec<Arc<Watcher>>,
+    /// Bytes of all changes so far, and how many there were when old ones were last looked for.
+    bytes: u64,
+    looked_at_bytes: u64,
     closed: Option<KvError>,
 }
 
@@ -63,6 +72,10 @@ fn shape(range: &KeyRange) -> Shape {
 }
 
 impl Watchers {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty() && self.others.is_empty()
+    }
+
     fn add(&mut self, watcher: &Arc<Watcher>) {
         match shape(&watcher.request.range) {
             Shape::Exact(key) => self.exact.entry(key).or_default().push(watcher.clone()),
@@ -106,12 +119,14 @@ impl Watchers {
         }
     }
 
-    fn offer(&mut self, change: &Change) {
-        let key = &change.version.key;
-        let Self { exact, prefixes, prefix_lengths, others, touched, .. } = self;
+    fn offer(&mut self, change: &Arc<Change>) {
+        let key = &change.version.key[..];
+        let Self { exact, prefixes, prefix_lengths, others, touched, bytes, .. } = self;
+        *bytes += (change.value.len() + change.version.key.len()) as u64;
+        let at = *bytes;
         let mut all = |list: &[Arc<Watcher>]| {
             for watcher in list {
-                if watcher.offer(change) {
+                if watcher.offer(change, at) {
                     touched.push(watcher.clone());
                 }
             }
@@ -130,6 +145,24 @@ impl Watchers {
     }
 }
 
+impl Watchers {
+    /// Leaves what came too long ago to the history.
+    fn forget_old(&mut self) {
+        if self.bytes - self.looked_at_bytes < WINDOW_STEP_BYTES {
+            return;
+        }
+        self.looked_at_bytes = self.bytes;
+        let Some(oldest) = self.bytes.checked_sub(WINDOW_BYTES) else { return };
+        for watcher in self.exact.values().chain(self.prefixes.values()).flatten().chain(&self.others) {
+            let mut queue = watcher.queue.lock();
+            if let Some(first) = queue.pending.front().filter(|_| queue.first_at < oldest) {
+                let revision = first.version.mod_revision;
+                queue.overflow(revision);
+            }
+        }
+    }
+}
+
 impl Hub {
     pub fn new(revision: Revision) -> Self {
         Self { watchers: Mutex::default(), published: AtomicI64::new(revision) }
@@ -141,10 +174,13 @@ impl Hub {
     }
 
     /// Puts changes into the queues and wakes their owners; after it everything up to `revision` counts as published.
-    pub fn publish(&self, mut watchers: MutexGuard<'_, Watchers>, changes: &[Change], revision: Revision) {
-        for change in changes {
-            watchers.offer(change);
+    pub fn publish(&self, mut watchers: MutexGuard<'_, Watchers>, changes: Vec<Change>, revision: Revision) {
+        if !watchers.is_empty() {
+            for change in changes {
+                watchers.offer(&Arc::new(change));
+            }
         }
+        watchers.forget_old();
         self.published.store(revision, Ordering::Release);
         for watcher in watchers.touched.drain(..) {
             watcher.queue.lock().touched = false;
@@ -179,8 +215,9 @@ struct Watcher {
 
 #[derive(Debug)]
 struct Queue {
-    pending: VecDeque<Change>,
-    bytes: usize,
+    pending: VecDeque<Arc<Change>>,
+    /// What the hub's bytes were when the first of these came, or earlier.
+    first_at: u64,
     /// The first revision that is neither delivered nor pending.
     next: Revision,
     /// Changes from `next` on must be read from the history.
@@ -190,41 +227,43 @@ struct Queue {
 }
 
 impl Watcher {
-    fn wants(&self, change: &Change) -> bool {
-        if change.version.is_deletion() { !self.request.no_delete } else { !self.request.no_put }
+    fn wants(&self, version: &Version) -> bool {
+        if version.is_deletion() { !self.request.no_delete } else { !self.request.no_put }
     }
 
     /// Queues a change; returns whether the watcher was untouched before in this round.
-    fn offer(&self, change: &Change) -> bool {
+    fn offer(&self, change: &Arc<Change>, at: u64) -> bool {
         let revision = change.version.mod_revision;
         let mut queue = self.queue.lock();
-        if queue.lagging || revision < queue.next || !self.wants(change) {
+        if queue.lagging || revision < queue.next || !self.wants(&change.version) {
             return false;
         }
-        if queue.pending.len() >= QUEUE_CHANGES || queue.bytes >= QUEUE_BYTES {
+        if queue.pending.len() >= QUEUE_CHANGES {
             queue.overflow(revision);
         } else {
-            queue.bytes += change.version.value.len();
-            let previous = if self.request.prev_kv { change.previous.clone() } else { None };
-            queue.pending.push_back(Change { version: change.version.clone(), previous });
+            if queue.pending.is_empty() {
+                queue.first_at = at;
+            }
+            queue.pending.push_back(change.clone());
         }
         !std::mem::replace(&mut queue.touched, true)
     }
 }
 
 impl Queue {
-    /// Leaves `revision` and everything after it to the history. What of it is queued goes too: a revision is delivered whole.
+    /// Leaves `revision` and everything after it to the history: a revision is delivered whole.
     fn overflow(&mut self, revision: Revision) {
-        while let Some(last) = self.pending.pop_back_if(|last| last.version.mod_revision == revision) {
-            self.bytes -= last.version.value.len();
+        while self.pending.pop_back_if(|last| last.version.mod_revision >= revision).is_some() {}
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
         }
         self.lagging = true;
         self.next = revision;
     }
 
     /// Takes whole published revisions, about `RESPONSE_EVENTS` of changes.
-    fn take(&mut self, published: Revision) -> Vec<Change> {
-        let mut taken: Vec<Change> = Vec::new();
+    fn take(&mut self, published: Revision) -> Vec<Arc<Change>> {
+        let mut taken: Vec<Arc<Change>> = Vec::new();
         while let Some(change) = self.pending.front() {
             let revision = change.version.mod_revision;
             let complete = taken.last().is_none_or(|last| last.version.mod_revision != revision);
@@ -232,22 +271,56 @@ impl Queue {
             {
                 break;
             }
-            let change = self.pending.pop_front().expect("front was just seen");
-            self.bytes -= change.version.value.len();
-            taken.push(change);
+            taken.extend(self.pending.pop_front());
         }
         taken
     }
 }
 
+/// Changes of one or more whole revisions, in order; without changes it is a progress mark. All watchers share them.
+pub struct SharedResponse {
+    pub revision: Revision,
+    pub changes: Vec<SharedChange>,
+}
+
+/// A change that other watchers may hold, too.
+pub struct SharedChange(Arc<Change>);
+
+impl SharedChange {
+    /// The change, and with `prev_kv` the version before.
+    pub fn to_event(&self, prev_kv: bool) -> Event {
+        let Change { version, value, .. } = &*self.0;
+        Event {
+            kind: if version.is_deletion() { EventKind::Delete } else { EventKind::Put },
+            kv: version.to_kv(value.clone()),
+            prev_kv: if prev_kv { self.0.previous_kv() } else { None },
+        }
+    }
+
+    /// The change without the version before as `encode` has it, which must be the same function for all watchers: only the first one calls it.
+    pub fn encoded(&self, encode: impl FnOnce(Event) -> Bytes) -> &Bytes {
+        self.0.encoded.get_or_init(|| encode(self.to_event(false)))
+    }
+}
+
 /// One watch, as its owner sees it.
-pub(crate) struct EngineWatch {
+pub struct EngineWatch {
     shared: Arc<Shared>,
     watcher: Arc<Watcher>,
+    /// Values that are being read, for changes that have left the queue or the history.
+    reading: Option<JoinHandle<Result<Vec<Arc<Change>>, KvError>>>,
     /// A progress mark is owed as soon as this revision is delivered.
     progress_wanted: Option<Revision>,
     progress_interval: Duration,
     progress_due: tokio::time::Instant,
+}
+
+/// What a watch does next.
+enum Step {
+    Respond(SharedResponse),
+    /// Look again: something was read or is being read.
+    Again,
+    Wait,
 }
 
 /// The state and its watchers, shared by readers and the one writer.
@@ -260,11 +333,11 @@ pub(crate) struct Shared {
 }
 
 impl EngineWatch {
-    pub fn new(shared: Arc<Shared>, request: WatchRequest, progress_interval: Duration) -> Result<Self, KvError> {
+    pub(crate) fn new(shared: Arc<Shared>, request: WatchRequest, progress_interval: Duration) -> Result<Self, KvError> {
         let state = shared.state.read();
         let lagging = request.start_revision > 0 && request.start_revision <= state.revision;
         let next = if request.start_revision > 0 { request.start_revision } else { state.revision + 1 };
-        let queue = Queue { pending: VecDeque::new(), bytes: 0, next, lagging, touched: false, failed: None };
+        let queue = Queue { pending: VecDeque::new(), first_at: 0, next, lagging, touched: false, failed: None };
         let watcher = Arc::new(Watcher { request, queue: Mutex::new(queue), notify: Notify::new() });
         let mut watchers = shared.hub.lock();
         if let Some(error) = &watchers.closed {
@@ -274,14 +347,14 @@ impl EngineWatch {
         drop(watchers);
         drop(state);
         let progress_due = base::clock::monotonic() + progress_interval;
-        Ok(Self { shared, watcher, progress_wanted: None, progress_interval, progress_due })
+        Ok(Self { shared, watcher, reading: None, progress_wanted: None, progress_interval, progress_due })
     }
 
-    /// The next response if there is one now.
-    fn poll_next(&mut self) -> Result<Option<WatchResponse>, KvError> {
+    /// What is there now.
+    fn step(&mut self) -> Result<Step, KvError> {
         if planted!(ProgressAheadOfEvents) && self.progress_wanted.is_some() {
             let published = self.shared.hub.published.load(Ordering::Acquire);
-            return Ok(Some(self.progress_mark(published)));
+            return Ok(Step::Respond(self.progress_mark(published)));
         }
         // Read before the queue: what is published by now is in the queue.
         let published = self.shared.hub.published.load(Ordering::Acquire);
@@ -289,7 +362,11 @@ impl EngineWatch {
         let taken = queue.take(published);
         if !taken.is_empty() {
             drop(queue);
-            return Ok(Some(respond(&taken)));
+            if self.watcher.request.prev_kv && taken.iter().any(|change| change.is_cold()) {
+                let shelf = self.shared.state.read().index.shelf.clone();
+                return self.read(move || read_previous(taken, &shelf));
+            }
+            return Ok(Step::Respond(respond(taken)));
         }
         if let Some(error) = &queue.failed {
             return Err(error.clone());
@@ -301,14 +378,14 @@ impl EngineWatch {
         }
         drop(queue);
         if waits && self.progress_wanted.is_some_and(|wanted| wanted <= published) {
-            return Ok(Some(self.progress_mark(published)));
+            return Ok(Step::Respond(self.progress_mark(published)));
         }
-        Ok(None)
+        Ok(Step::Wait)
     }
 
     /// Reads a part of the history. At its end the queue takes over, without a gap because the state is held still.
-    fn catch_up(&mut self) -> Result<Option<WatchResponse>, KvError> {
-        let mut taken = Vec::new();
+    fn catch_up(&mut self) -> Result<Step, KvError> {
+        let (mut items, mut previous) = (Vec::new(), Vec::new());
         let state = self.shared.state.read();
         let from = self.watcher.queue.lock().next;
         if from < state.compact_revision && !planted!(WatchGapOnCompaction) {
@@ -316,29 +393,71 @@ impl EngineWatch {
         }
         let request = &self.watcher.request;
         let next = state.index.changes_from(from, HISTORY_BUDGET, |version| {
-            let previous = if request.prev_kv { state.index.previous(version).cloned() } else { None };
-            let change = Change { version: version.clone(), previous };
-            if request.range.contains(&version.key) && self.watcher.wants(&change) {
-                taken.push(change);
+            if !request.range.contains(&version.key) || !self.watcher.wants(version) {
+                return 1;
             }
+            previous.push(if request.prev_kv { state.index.previous(version).map(Item::of) } else { None });
+            items.push(Item::of(version));
+            1 + (version.length >> 10) as usize
         });
         let mut queue = self.watcher.queue.lock();
         queue.lagging = next.is_some();
         queue.next = next
             .map_or(state.revision + 1 + Revision::from(planted!(WatchLostOnSwitch)), |next| next - Revision::from(planted!(WatchRepeats)));
         drop(queue);
+        let shelf = state.index.shelf.clone();
         drop(state);
-        if taken.is_empty() {
-            // Nothing of interest in this part: look again at once.
-            self.watcher.notify.notify_one();
-            return Ok(None);
+        if items.is_empty() {
+            // Nothing of interest in this part.
+            return Ok(Step::Again);
         }
-        Ok(Some(respond(&taken)))
+        let is_cold = items.iter().chain(previous.iter().flatten()).any(|item| item.value.is_none());
+        let read = move || read_changes(items, previous, &shelf);
+        if is_cold { self.read(read) } else { Ok(Step::Respond(respond(read()?))) }
     }
 
-    fn progress_mark(&mut self, revision: Revision) -> WatchResponse {
+    /// Reads the disk beside the workers of the runtime.
+    fn read(&mut self, read: impl FnOnce() -> Result<Vec<Arc<Change>>, KvError> + Send + 'static) -> Result<Step, KvError> {
+        if reads_in_place() {
+            return Ok(Step::Respond(respond(read()?)));
+        }
+        self.reading = Some(tokio::task::spawn_blocking(read));
+        Ok(Step::Again)
+    }
+
+    /// The next response; `Err(Compacted)` or another error ends the watch. Cancel safe.
+    pub async fn next_shared(&mut self) -> Result<SharedResponse, KvError> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await.map_err(|error| KvError::Internal(format!("the history was not read: {error}")))?;
+                self.reading = None;
+                return Ok(self.delivered(respond(read?)));
+            }
+            match self.step()? {
+                Step::Respond(response) => return Ok(self.delivered(response)),
+                // A long history must not keep others from the worker.
+                Step::Again => tokio::task::yield_now().await,
+                Step::Wait if self.watcher.request.progress_notify => {
+                    if tokio::time::timeout_at(self.progress_due, self.watcher.notify.notified()).await.is_err() {
+                        self.progress_due = base::clock::monotonic() + self.progress_interval;
+                        self.want_progress();
+                    }
+                }
+                Step::Wait => self.watcher.notify.notified().await,
+            }
+        }
+    }
+
+    fn delivered(&mut self, response: SharedResponse) -> SharedResponse {
+        if self.watcher.request.progress_notify {
+            self.progress_due = base::clock::monotonic() + self.progress_interval;
+        }
+        response
+    }
+
+    fn progress_mark(&mut self, revision: Revision) -> SharedResponse {
         self.progress_wanted = None;
-        WatchResponse { revision, events: Vec::new() }
+        SharedResponse { revision, changes: Vec::new() }
     }
 
     /// What is applied now is published once the hub's lock was free.
@@ -352,20 +471,9 @@ impl EngineWatch {
 #[async_trait::async_trait]
 impl Watch for EngineWatch {
     async fn next(&mut self) -> Result<WatchResponse, KvError> {
-        loop {
-            if let Some(response) = self.poll_next()? {
-                self.progress_due = base::clock::monotonic() + self.progress_interval;
-                return Ok(response);
-            }
-            if self.watcher.request.progress_notify {
-                if tokio::time::timeout_at(self.progress_due, self.watcher.notify.notified()).await.is_err() {
-                    self.progress_due = base::clock::monotonic() + self.progress_interval;
-                    self.want_progress();
-                }
-            } else {
-                self.watcher.notify.notified().await;
-            }
-        }
+        let SharedResponse { revision, changes } = self.next_shared().await?;
+        let prev_kv = self.watcher.request.prev_kv;
+        Ok(WatchResponse { revision, events: changes.iter().map(|change| change.to_event(prev_kv)).collect() })
     }
 
     async fn request_progress(&mut self) -> Result<(), KvError> {
@@ -381,15 +489,35 @@ impl Drop for EngineWatch {
     }
 }
 
-fn respond(changes: &[Change]) -> WatchResponse {
+fn respond(changes: Vec<Arc<Change>>) -> SharedResponse {
     let revision = changes.last().map_or(0, |change| change.version.mod_revision);
-    let events = changes
-        .iter()
-        .map(|Change { version, previous }| Event {
-            kind: if version.is_deletion() { EventKind::Delete } else { EventKind::Put },
-            kv: version.to_kv(),
-            prev_kv: previous.as_ref().map(|previous| previous.to_kv()),
-        })
-        .collect();
-    WatchResponse { revision, events }
+    SharedResponse { revision, changes: changes.into_iter().map(SharedChange).collect() }
+}
+
+/// Finds the values of versions and of those before them.
+fn read_changes(mut items: Vec<Item>, previous: Vec<Option<Item>>, shelf: &Shelf) -> Result<Vec<Arc<Change>>, KvError> {
+    let count = items.len();
+    items.extend(previous.iter().flatten().cloned());
+    shelf.fill(&mut items)?;
+    let mut found = items.split_off(count).into_iter();
+    let changes = items.into_iter().zip(previous).map(|(Item { version, value }, previous)| {
+        let previous = previous.and_then(|_| found.next());
+        Arc::new(Change::new(version, value.unwrap_or_default(), previous))
+    });
+    Ok(changes.collect())
+}
+
+/// Finds the values of the versions before the changes, one by one: some may be compacted by now.
+fn read_previous(changes: Vec<Arc<Change>>, shelf: &Shelf) -> Result<Vec<Arc<Change>>, KvError> {
+    for change in changes.iter().filter(|change| change.is_cold()) {
+        let Some(previous) = &change.previous else { continue };
+        let value = match shelf.value(&previous.version) {
+            Ok(value) => Some(value),
+            Err(KvError::Internal(_)) => None,
+            Err(error) => return Err(error),
+        };
+        // Another watcher may have been faster, with the same result.
+        let _ = change.previous_value.set(value);
+    }
+    Ok(changes)
 }

@@ -1,10 +1,10 @@
 //! The Maintenance service: status, checksums, alarms, snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use store::{Engine, KeyValue, Kv, KvError, Revision};
+use store::{Engine, History, KeyValue, Kv, KvError, Revision};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -93,18 +93,29 @@ struct Hashed {
 /// rows count that are still the newest of their keys, unless no key is left (server/storage/mvcc/hash.go).
 async fn hash_kv(engine: &Engine, revision: Revision) -> Result<Hashed, KvError> {
     let history = engine.history(revision).await?;
-    let is_old = |kv: &KeyValue| kv.mod_revision <= history.compact_revision;
-    let changed: HashMap<&Bytes, bool> =
-        history.versions.iter().filter(|(kv, _)| !is_old(kv)).map(|(kv, _)| (&kv.key, kv.version > 0)).collect();
-    let is_kept = |kv: &KeyValue| !is_old(kv) || !changed.contains_key(&kv.key);
-    let any_left = changed.values().any(|live| *live) || history.versions.iter().any(|(kv, _)| is_old(kv) && is_kept(kv));
+    tokio::task::spawn_blocking(move || hash_history(history)).await.map_err(|error| KvError::Internal(format!("hashing: {error}")))?
+}
+
+fn hash_history(mut history: History) -> Result<Hashed, KvError> {
+    let compacted = history.compact_revision;
+    let (changed, any_left) = {
+        // Keys that changed since the compaction, and whether they are alive.
+        let changed: HashMap<&[u8], bool> =
+            history.outlook().filter(|(_, revision, _)| *revision > compacted).map(|(key, _, deleted)| (key, !deleted)).collect();
+        let old_left = history.outlook().any(|(key, revision, _)| revision <= compacted && !changed.contains_key(key));
+        let any_left = old_left || changed.values().any(|live| *live);
+        (changed.into_keys().map(Bytes::copy_from_slice).collect::<HashSet<_>>(), any_left)
+    };
+    let is_kept = |kv: &KeyValue| kv.mod_revision > compacted || !changed.contains(&kv.key);
     let mut hash = crc32c::crc32c(schema::KEY);
     let mut buffer = BytesMut::new();
-    for (kv, place) in history.versions.iter().filter(|(kv, _)| is_kept(kv) || !any_left) {
-        let (key, value) = schema::row(kv.clone(), *place, &mut buffer).map_err(|error| KvError::Internal(error.to_string()))?;
-        hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
+    while let Some(batch) = history.next_batch()? {
+        for (kv, place) in batch.into_iter().filter(|(kv, _)| is_kept(kv) || !any_left) {
+            let (key, value) = schema::row(kv, place, &mut buffer).map_err(|error| KvError::Internal(error.to_string()))?;
+            hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
+        }
     }
-    let compact_revision = if history.compact_revision == 0 { -1 } else { history.compact_revision };
+    let compact_revision = if compacted == 0 { -1 } else { compacted };
     Ok(Hashed { revision: history.revision, compact_revision, hash })
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::{Auth, AuthCommand, AuthError, AuthRecord, Caller, PasswordHash, Permission, PermissionKind, ROOT, Role, tokens};
 use crate::engine::Engine;
 use crate::kv::*;
-use crate::state::{Command, Reply};
+use crate::reply::Reply;
+use crate::state::Command;
 
 /// How long a token from the future is waited for: another member may have given it out a moment ago.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);

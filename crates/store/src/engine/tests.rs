@@ -25,7 +25,8 @@ async fn suite_in_memory() {
 async fn suite_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let tasks = base::Tasks::new();
-    let options = EngineOptions { wal_segment_bytes: 64 << 10, checkpoint_wal_bytes: 64 << 10, ..EngineOptions::default() };
+    let options =
+        EngineOptions { wal_segment_bytes: 64 << 10, checkpoint_wal_bytes: 64 << 10, value_cache_bytes: 4096, ..EngineOptions::default() };
     let engine = Engine::open(dir.path(), options.clone(), &tasks).unwrap();
     suite::run_all(&engine, "1").await;
     let before = engine.range(RangeRequest::new(KeyRange::prefix("/"))).await.unwrap();

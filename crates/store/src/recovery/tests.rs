@@ -7,13 +7,14 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::commit::Proposal;
 use crate::disk::sim::SimFiles;
+use crate::index::{Found, Keep};
 use crate::kv::*;
 use crate::model::{self, Model};
 use crate::state::Command;
 use crate::state::tests::{assert_same, shown, shown_reply};
 
 fn options() -> EngineOptions {
-    EngineOptions { wal_segment_bytes: 4096, checkpoint_wal_bytes: 4096, ..EngineOptions::default() }
+    EngineOptions { wal_segment_bytes: 4096, checkpoint_wal_bytes: 4096, value_cache_bytes: 500, ..EngineOptions::default() }
 }
 
 fn start(files: &SimFiles) -> Result<Recovered, KvError> {
@@ -50,7 +51,7 @@ impl Simulation {
         loop {
             let alive = match self.rng.random_range(0..12) {
                 0 => keeper.save().is_ok(),
-                1 => keeper.save().and_then(|()| keeper.sweep()).is_ok(),
+                1 => keeper.save().and_then(|()| keeper.sweep(&|_| ())).is_ok(),
                 _ => self.batch(&mut writer),
             };
             if !alive {
@@ -145,7 +146,7 @@ fn a_full_disk() {
     let revision = shared.state.read().revision;
     send(&mut writer, Command::Compact(revision)).unwrap();
     files.set_free(None);
-    keeper.save().and_then(|()| keeper.sweep()).unwrap();
+    keeper.save().and_then(|()| keeper.sweep(&|_| ())).unwrap();
     put(&mut writer, "b").unwrap();
     drop((writer, keeper));
     let again = start(&files).unwrap();
@@ -164,12 +165,12 @@ fn a_checkpoint_replaces_the_log() {
     let before = writer.wal.segments().size_bytes();
     keeper.save().unwrap();
     assert!(writer.wal.segments().size_bytes() < before / 4);
-    assert_eq!(Checkpoint::open(Arc::new(files.copy())).unwrap().1.unwrap().versions.len(), 200);
+    assert_eq!(Checkpoint::open(Arc::new(files.copy()), 4096).unwrap().1.unwrap().versions.len(), 200);
     let revision = shared.state.read().revision;
     send(&mut writer, Command::Compact(revision)).unwrap();
-    keeper.save().and_then(|()| keeper.sweep()).unwrap();
-    let loaded = Checkpoint::open(Arc::new(files.copy())).unwrap().1.unwrap();
-    assert_eq!((loaded.versions.len(), loaded.meta.compact_revision), (10, revision));
+    keeper.save().and_then(|()| keeper.sweep(&|_| ())).unwrap();
+    let loaded = Checkpoint::open(Arc::new(files.copy()), 4096).unwrap().1.unwrap();
+    assert_eq!((loaded.versions.len(), loaded.saved.meta.compact_revision), (10, revision));
 }
 
 /// Damage anywhere in the checkpoint is refused or harmless, never a wrong value.
@@ -185,24 +186,77 @@ fn a_damaged_checkpoint_is_refused() {
     let values = |files: &SimFiles| {
         let recovered = start(files)?;
         let state = recovered.shared.state.read();
-        let keys = (0..20).map(|n| state.index.get(n.to_string().as_bytes(), Revision::MAX).map(|version| version.to_kv()));
-        Ok::<_, KvError>(keys.collect::<Vec<_>>())
+        let keys = (0..20).map(|n| {
+            let version = state.index.get(n.to_string().as_bytes(), Revision::MAX).expect("the key is there");
+            Ok(version.to_kv(state.index.shelf.value(version)?))
+        });
+        keys.collect::<Result<Vec<_>, KvError>>()
     };
     let good = values(&files.copy()).unwrap();
-    let at: Vec<usize> = files.edit("checkpoint.redb", |data| (0..data.len()).filter(|at| data[*at] != 0).step_by(13).collect());
-    let mut refused = 0;
-    for at in at {
-        let files = files.copy();
-        files.edit("checkpoint.redb", |data| data[at] ^= 0x10);
-        match values(&files) {
-            Ok(values) => assert_eq!(values, good, "at {at}"),
-            Err(error) => {
-                assert!(error.to_string().contains("checkpoint"), "{error}");
-                refused += 1;
+    for name in ["checkpoint", "0000000001.segment"] {
+        let length = files.edit(name, |data| data.len());
+        for at in (0..length).step_by(7) {
+            let files = files.copy();
+            files.edit(name, |data| data[at] ^= 0x10);
+            match values(&files) {
+                // Unused bytes.
+                Ok(values) => assert_eq!(values, good, "{name} at {at}"),
+                Err(error) => assert!(matches!(&error, KvError::Corrupt(text) if text.contains("checkpoint")), "{name} at {at}: {error}"),
             }
         }
+        let gone = files.copy();
+        gone.edit(name, |data| data.truncate(length / 2));
+        assert!(matches!(values(&gone), Err(KvError::Corrupt(_))), "{name} is cut off");
+        files.copy().remove(name).unwrap();
     }
-    assert!(refused > 10, "{refused}");
+}
+
+/// Values come from the disk when there is no memory for them, and damage of one is seen when it is read.
+#[test]
+fn values_are_read_from_the_disk() {
+    let files = SimFiles::new();
+    let options = EngineOptions { value_cache_bytes: 1000, ..options() };
+    let Recovered { shared, mut writer, mut keeper } = recover(Arc::new(files.clone()), Arc::new(files.clone()), &options).unwrap();
+    for n in 0..50 {
+        put(&mut writer, &n.to_string()).unwrap();
+    }
+    let resident = || {
+        (0..50)
+            .filter(|n: &u32| shared.state.read().index.get(n.to_string().as_bytes(), Revision::MAX).unwrap().resident().is_some())
+            .count()
+    };
+    assert_eq!(resident(), 50, "what is not saved stays");
+    keeper.save().unwrap();
+    assert!(resident() < 4, "what is saved makes room");
+    let all = || {
+        let state = shared.state.read();
+        let mut found = Found::default();
+        state.index.scan(&KeyRange::between("\0", "\0"), None, Revision::MAX, Keep::ALL, usize::MAX, &mut found);
+        let shelf = state.index.shelf.clone();
+        drop(state);
+        shelf.fill(&mut found.items).map(|()| found.items)
+    };
+    assert!(all().unwrap().iter().all(|item| item.value.as_deref() == Some(&[1; 400])));
+    let revision = shared.state.read().revision;
+    send(
+        &mut writer,
+        Command::Txn(Txn {
+            success: vec![Op::Delete(DeleteRequest { range: KeyRange::between("0", "4"), prev_kv: true })],
+            ..Txn::default()
+        }),
+    )
+    .unwrap();
+    send(&mut writer, Command::Compact(revision + 1)).unwrap();
+    let before = all().unwrap().len();
+    keeper.save().and_then(|()| keeper.sweep(&|_| ())).unwrap();
+    assert_eq!(all().unwrap().len(), before);
+    let bytes: u64 =
+        files.list().unwrap().iter().filter(|name| name.ends_with(".segment")).map(|name| files.open(name).unwrap().len().unwrap()).sum();
+    assert!(bytes < 20 * 450, "compaction gives the space back: {bytes}");
+    let last = files.list().unwrap().into_iter().rfind(|name| name.ends_with(".segment")).unwrap();
+    files.edit(&last, |data| *data.last_mut().unwrap() ^= 1);
+    let damaged = (0..50).any(|_| matches!(all(), Err(KvError::Corrupt(_))));
+    assert!(damaged);
 }
 
 #[test]

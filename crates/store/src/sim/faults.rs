@@ -78,7 +78,8 @@ impl World {
 
 fn versions(live: &Live) -> Result<String, KvError> {
     let history = super::clients::finish(live.engine.history(0)).ok_or(KvError::Timeout)??;
-    Ok(format!("{history:?}"))
+    let (revision, compacted) = (history.revision, history.compact_revision);
+    Ok(format!("{revision} {compacted} {:?}", history.read()?))
 }
 
 /// Turns a bit of a disk at rest and starts a store on it. It must be refused with the place named or be what it was; only the last write of the log,

@@ -67,7 +67,7 @@ impl Driver for Single {
 
     fn keep(&mut self, sweep: bool) -> Result<(), KvError> {
         self.keeper.save()?;
-        if sweep { self.keeper.sweep() } else { Ok(()) }
+        if sweep { self.keeper.sweep(&|_| ()) } else { Ok(()) }
     }
 
     fn has_failed(&self) -> bool {

@@ -518,14 +518,14 @@ impl World {
                 self.wrong(format!("member {node} cannot show its history"));
                 continue;
             };
-            if let Err(what) = same_state(&history, &replay) {
+            if let Err(what) = same_state(history, &replay) {
                 self.wrong(format!("member {node} at the end: {what}"));
             }
         }
     }
 }
 
-fn same_state(history: &crate::engine::History, replay: &check::Replay) -> Result<(), String> {
+fn same_state(history: crate::History, replay: &check::Replay) -> Result<(), String> {
     let model = &replay.model;
     if (history.revision, history.compact_revision) != (model.revision(), model.compact_revision) {
         return Err(format!(
@@ -543,7 +543,8 @@ fn same_state(history: &crate::engine::History, replay: &check::Replay) -> Resul
     });
     let order = |kv: &KeyValue| (kv.mod_revision, kv.key.clone());
     let mut expected: Vec<KeyValue> = kept.chain(later).collect();
-    let mut found: Vec<KeyValue> = history.versions.iter().map(|(kv, _)| kv.clone()).collect();
+    let found = history.read().map_err(|error| format!("its history cannot be read: {error}"))?;
+    let mut found: Vec<KeyValue> = found.into_iter().map(|(kv, _)| kv).collect();
     expected.sort_by_key(order);
     found.sort_by_key(order);
     if let Some((expected, found)) = expected.iter().zip(&found).find(|(expected, found)| expected != found) {

@@ -20,7 +20,8 @@ pub(crate) fn assert_same(state: &State, model: &Model) {
                 break;
             }
         }
-        let kvs: Vec<_> = found.versions.iter().map(|version| version.to_kv()).collect();
+        state.index.shelf.fill(&mut found.items).unwrap();
+        let kvs: Vec<_> = found.items.into_iter().map(Item::into_kv).collect();
         assert_eq!(kvs, model.at(revision).values().cloned().collect::<Vec<_>>(), "at revision {revision}");
     }
     let mut events = Vec::new();
@@ -28,8 +29,9 @@ pub(crate) fn assert_same(state: &State, model: &Model) {
     let mut from = Some(first);
     while let Some(revision) = from {
         from = state.index.changes_from(revision, 3, |version| {
-            let kv = (!version.is_deletion()).then(|| version.to_kv());
-            events.push((version.mod_revision, version.key.clone(), kv));
+            let kv = (!version.is_deletion()).then(|| version.to_kv(state.index.shelf.value(version).unwrap()));
+            events.push((version.mod_revision, Bytes::copy_from_slice(&version.key), kv));
+            1
         });
     }
     let expected: Vec<_> = model.events.iter().filter(|event| event.0 >= first).cloned().collect();
@@ -49,7 +51,7 @@ pub(crate) fn shown(result: &Result<Option<TxnResponse>, KvError>) -> String {
 }
 
 pub(crate) fn shown_reply(result: Result<Reply, KvError>) -> String {
-    shown(&result.map(|reply| if let Reply::Txn(response) = reply { Some(response) } else { None }))
+    shown(&result.and_then(|reply| if let Reply::Txn(pending) = reply { pending.finish_now().map(Some) } else { Ok(None) }))
 }
 
 proptest! {
@@ -64,7 +66,7 @@ proptest! {
             let command = model::command(&mut rng, model.revision());
             let expected = model.apply(&command);
             if let Command::Txn(txn) = &command && crate::check::is_read_only(txn) {
-                prop_assert_eq!(shown(&state.read_txn(txn).map(Some)), shown(&expected));
+                prop_assert_eq!(shown(&state.read_txn(txn).and_then(Pending::finish_now).map(Some)), shown(&expected));
             }
             let applied = state.apply(n as u64 + 1, command, 0);
             prop_assert_eq!(shown_reply(applied.result), shown(&expected));
@@ -104,6 +106,7 @@ fn nothing_is_left_behind() {
     let compacted = state.compact_revision;
     while state.index.sweep(compacted, Revision::MAX, 100, &mut Vec::new()) {}
     let mut one = Index::default();
-    one.push(Version { key: "z".into(), value: "z".into(), create_revision: 1, mod_revision: 1, version: 1, lease: 0, sub: 0 });
+    let record = Record { revision: 1, sub: 0, key: b"z", create_revision: 1, version: 1, lease: 0, length: 0 };
+    one.push(&record, "z".into());
     assert_eq!(state.index.size_bytes(), one.size_bytes());
 }
