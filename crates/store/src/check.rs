@@ -26,6 +26,15 @@ pub(crate) fn is_read_only(txn: &Txn) -> bool {
     })
 }
 
+/// Whether every range of the transaction may be answered from one member's state.
+pub(crate) fn is_serializable(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).all(|op| match op {
+        Op::Range(request) => request.serializable,
+        Op::Put(_) | Op::Delete(_) => false,
+        Op::Txn(inner) => is_serializable(inner),
+    })
+}
+
 /// Whether some branch of the transaction can make the store bigger.
 pub(crate) fn has_put(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match op {

@@ -512,6 +512,7 @@ impl<'a> Spool<'a> {
 }
 
 /// A checkpoint at one moment, read from its start to its end.
+#[derive(Clone)]
 pub(crate) struct View {
     pub saved: Saved,
     held: Vec<Held>,
@@ -541,6 +542,11 @@ impl View {
             }
         }
         Ok(None)
+    }
+
+    /// About what all of it takes.
+    pub fn size_bytes(&self) -> u64 {
+        self.held.iter().map(Held::live_bytes).sum()
     }
 
     /// Starts again.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::check::MAX_DEPTH;
 use crate::kv::*;
+use crate::raft::cluster as members;
 use crate::state::Command;
 use crate::{alarms, auth};
 
@@ -14,7 +15,13 @@ use crate::{alarms, auth};
 pub(crate) struct DecodeError(pub &'static str);
 
 pub(crate) fn encode(command: &Command) -> Vec<u8> {
+    encode_after(0, command)
+}
+
+/// The command after so many zeros, which somebody fills in later.
+pub(crate) fn encode_after(room: usize, command: &Command) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
+    out.resize(room, 0);
     put_command(&mut out, command);
     out
 }
@@ -46,6 +53,7 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
                 put_uint(out, *remaining_ms);
             }
         }
+        Command::Member(command) => members::put_command(out, command),
         Command::Auth(command) => {
             out.push(0x30);
             auth::encode_command(out, command);
@@ -254,6 +262,7 @@ impl<'a> Reader<'a> {
             3 => Command::LeaseGrant { id: self.int()?, ttl_ms: self.uint()? },
             4 => Command::LeaseRevoke(self.int()?),
             5 => Command::LeaseCheckpoint(self.list(|reader| Ok((reader.int()?, reader.uint()?)))?),
+            tag @ 0x20..=0x2f => Command::Member(members::read_command(tag, self)?),
             0x30 => Command::Auth(auth::decode_command(self)?),
             0x40 => Command::Alarm(alarms::decode(self)?, true),
             0x41 => Command::Alarm(alarms::decode(self)?, false),

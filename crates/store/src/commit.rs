@@ -7,19 +7,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::View;
 use crate::engine::closed;
-use crate::index::Version;
+use crate::index::{Change, Version};
 use crate::keeper::Desk;
 use crate::kv::{KvError, Revision};
 use crate::planted::planted;
+use crate::raft::member::Input;
+use crate::raft::proposals::NAME_BYTES;
+use crate::raft::serve::Handle;
 use crate::reply::Reply;
-use crate::state::Command;
+use crate::state::{Command, State};
 use crate::wal::Wal;
 use crate::watch::Shared;
 
 /// Versions that a sweep looks at under one hold of the lock.
 const SWEEP_BUDGET: usize = if cfg!(test) { 8 } else { 256 };
 /// Commands that are applied under one hold of the lock.
-const APPLY_BUDGET: usize = 64;
+pub(crate) const APPLY_BUDGET: usize = 64;
 /// One write to the disk carries at most so many commands and about so many bytes.
 const BATCH_COMMANDS: usize = 1024;
 const BATCH_BYTES: usize = 2 << 20;
@@ -34,8 +37,11 @@ pub(crate) enum Sink {
     Memory { shared: Arc<Shared>, closed: AtomicBool },
     /// Through the writer's log.
     Log { writer: mpsc::Sender<Message>, keeper: Arc<Desk> },
+    /// Through the log of a cluster.
+    Member(Handle),
 }
 
+#[derive(Debug)]
 pub(crate) struct Proposal {
     pub command: Command,
     pub encoded: Vec<u8>,
@@ -56,8 +62,27 @@ impl Sink {
         let is_closed = match self {
             Self::Memory { closed, .. } => closed.load(Ordering::Relaxed),
             Self::Log { writer, .. } => writer.is_closed(),
+            Self::Member(member) => return member.check_open(),
         };
         if is_closed { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Zeros that an encoded command begins with here.
+    pub fn room(&self) -> usize {
+        if matches!(self, Self::Member(_)) { NAME_BYTES } else { 0 }
+    }
+
+    /// The cluster, where there is one.
+    pub fn member(&self) -> Option<&Handle> {
+        if let Self::Member(member) = self { Some(member) } else { None }
+    }
+
+    fn keeper(&self) -> Option<&Arc<Desk>> {
+        match self {
+            Self::Memory { .. } => None,
+            Self::Log { keeper, .. } => Some(keeper),
+            Self::Member(member) => Some(&member.keeper),
+        }
     }
 
     /// Returns when the command is durable and applied.
@@ -70,21 +95,22 @@ impl Sink {
                 writer.send(Message::Propose(Proposal { command, encoded, reply })).await.map_err(|_| closed())?;
                 answer.await.map_err(|_| closed())?
             }
+            Self::Member(member) => member.request(|reply| Input::Propose(Proposal { command, encoded, reply })).await,
         }
     }
 
     /// Removes what is compacted, in small steps. Without `wait` it is only begun where that needs the disk.
     pub async fn sweep(&self, wait: bool) -> Result<(), KvError> {
-        match self {
-            Self::Memory { shared, .. } => {
+        match (self, self.keeper()) {
+            (Self::Memory { shared, .. }, _) => {
                 while sweep_step(shared, Revision::MAX, &mut Vec::new()) {
                     tokio::task::yield_now().await;
                 }
                 Ok(())
             }
-            Self::Log { keeper, .. } if wait => keeper.order_sweep_and_wait().await.unwrap_or_else(|_| Err(closed())),
-            Self::Log { keeper, .. } => {
-                keeper.order_sweep();
+            (_, Some(keeper)) if wait => keeper.order_sweep_and_wait().await.unwrap_or_else(|_| Err(closed())),
+            (_, keeper) => {
+                keeper.inspect(|keeper| keeper.order_sweep());
                 Ok(())
             }
         }
@@ -92,18 +118,15 @@ impl Sink {
 
     /// Everything as it is now; `None` without a disk.
     pub async fn view(&self) -> Result<Option<View>, KvError> {
-        match self {
-            Self::Memory { .. } => Ok(None),
-            Self::Log { keeper, .. } => keeper.order_view().await.unwrap_or_else(|_| Err(closed())).map(Some),
+        match self.keeper() {
+            None => Ok(None),
+            Some(keeper) => keeper.order_view().await.unwrap_or_else(|_| Err(closed())).map(Some),
         }
     }
 
     /// Bytes on disk; `None` without a disk.
     pub fn size_bytes(&self) -> Option<u64> {
-        match self {
-            Self::Memory { .. } => None,
-            Self::Log { keeper, .. } => Some(keeper.disk_bytes()),
-        }
+        self.keeper().map(|keeper| keeper.disk_bytes())
     }
 
     pub async fn close(&self) -> Result<(), KvError> {
@@ -119,6 +142,7 @@ impl Sink {
                 }
                 done.await.unwrap_or_else(|_| Err(KvError::Unavailable("the store ended before it was closed".into())))
             }
+            Self::Member(member) => member.close().await,
         }
     }
 }
@@ -251,21 +275,54 @@ impl Writer {
 /// Applies commands in order and tells the watchers.
 pub(crate) fn apply(shared: &Shared, commands: Vec<Command>) -> Vec<Answer> {
     let now_ms = shared.now_ms();
-    let mut answers = Vec::with_capacity(commands.len());
-    let mut changes = Vec::new();
     let mut state = shared.state.write();
-    for command in commands {
-        let index = state.applied_index + 1;
-        let mut applied = state.apply(index, command, now_ms);
-        changes.append(&mut applied.changes);
-        answers.push(applied.result);
+    let first = state.applied_index + 1;
+    let mut batch = Batch::default();
+    for (index, command) in (first..).zip(commands) {
+        batch.apply(&mut state, index, command, now_ms);
     }
-    let revision = state.revision;
-    // Taken before the state is let go: see the watch module.
-    let watchers = shared.hub.lock();
-    drop(state);
-    shared.hub.publish(watchers, changes, revision);
-    answers
+    batch.publish(shared, state)
+}
+
+/// Applies entries of a cluster's log, each at its index and of its term; one without a command changes nothing.
+pub(crate) fn apply_entries(shared: &Shared, entries: &mut Vec<(u64, u64, Option<Command>)>, now_ms: u64) -> Vec<Answer> {
+    let mut state = shared.state.write();
+    let mut batch = Batch::default();
+    for (index, term, command) in entries.drain(..) {
+        state.cluster.term = term;
+        match command {
+            Some(command) => batch.apply(&mut state, index, command, now_ms),
+            None => {
+                state.applied_index = index;
+                batch.answers.push(Ok(Reply::Done));
+            }
+        }
+    }
+    batch.publish(shared, state)
+}
+
+/// What was applied under one hold of the lock.
+#[derive(Default)]
+struct Batch {
+    answers: Vec<Answer>,
+    changes: Vec<Change>,
+}
+
+impl Batch {
+    fn apply(&mut self, state: &mut State, index: u64, command: Command, now_ms: u64) {
+        let mut applied = state.apply(index, command, now_ms);
+        self.changes.append(&mut applied.changes);
+        self.answers.push(applied.result);
+    }
+
+    fn publish(self, shared: &Shared, state: parking_lot::RwLockWriteGuard<'_, State>) -> Vec<Answer> {
+        let revision = state.revision;
+        // Taken before the state is let go: see the watch module.
+        let watchers = shared.hub.lock();
+        drop(state);
+        shared.hub.publish(watchers, self.changes, revision);
+        self.answers
+    }
 }
 
 /// One small step of removing what is compacted and not newer than `limit`; returns whether there is more to do.

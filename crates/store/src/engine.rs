@@ -18,6 +18,7 @@ use crate::lease::MAX_TTL_S;
 use crate::options::EngineOptions;
 use crate::planted::planted;
 use crate::range;
+use crate::raft::reads::LeaseAsk;
 use crate::recovery;
 use crate::reply::{Reply, beside};
 use crate::shelf::Shelf;
@@ -64,10 +65,15 @@ impl Engine {
         Self::start(shared.clone(), Sink::memory(shared), options, tasks)
     }
 
+    /// A member of a cluster, whose leases its leader looks after.
+    pub(crate) fn start_member(shared: Arc<Shared>, sink: Sink, options: EngineOptions) -> Self {
+        let inner = Arc::new(Inner { shared, options, sink, lease_changed: Arc::default() });
+        Self { inner, identity: Identity::Anonymous }
+    }
+
     pub(crate) fn start(shared: Arc<Shared>, sink: Sink, options: EngineOptions, tasks: &base::Tasks) -> Self {
-        let lease_changed = Arc::new(Notify::new());
-        let inner = Arc::new(Inner { shared, options, sink, lease_changed: lease_changed.clone() });
-        let engine = Self { inner, identity: Identity::Anonymous };
+        let engine = Self::start_member(shared, sink, options);
+        let lease_changed = engine.inner.lease_changed.clone();
         let weak = Arc::downgrade(&engine.inner);
         tasks.spawn_critical("store leases", async move {
             // Holds the store only while it works, so that dropping the last handle closes it.
@@ -199,12 +205,16 @@ impl Engine {
         if items.is_empty() { Ok(()) } else { beside(move || shelf.fill(&mut items)).await }
     }
 
+    pub(crate) fn sink(&self) -> &Sink {
+        &self.inner.sink
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 
     /// Who uses the store, while authentication is on.
-    fn caller(&self, state: &State) -> Result<Caller, KvError> {
+    pub(crate) fn caller(&self, state: &State) -> Result<Caller, KvError> {
         Ok(state.auth.resolve(&self.identity, self.inner.shared.now_ms())?)
     }
 
@@ -231,7 +241,7 @@ impl Engine {
     }
 
     async fn send(&self, command: Command) -> Result<Reply, KvError> {
-        let encoded = codec::encode(&command);
+        let encoded = codec::encode_after(self.inner.sink.room(), &command);
         if encoded.len() > self.inner.options.max_request_bytes && command.is_txn() {
             return Err(KvError::RequestTooLarge);
         }
@@ -289,6 +299,9 @@ impl Kv for Engine {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, KvError> {
         self.inner.sink.check_open()?;
         check::key(&request.range.key)?;
+        if !request.serializable {
+            self.read_barrier().await?;
+        }
         let (revision, found, shelf) = self.scan(&request)?;
         let ready = found.is_ready();
         let respond = move || range::respond(&request, revision, found, &shelf);
@@ -299,6 +312,9 @@ impl Kv for Engine {
         self.inner.sink.check_open()?;
         check::txn(&txn, self.inner.options.max_txn_ops)?;
         if check::is_read_only(&txn) {
+            if !check::is_serializable(&txn) {
+                self.read_barrier().await?;
+            }
             self.warm(&txn).await?;
             let pending = {
                 let state = self.inner.shared.state.read();
@@ -353,6 +369,13 @@ impl Kv for Engine {
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, KvError> {
         self.inner.sink.check_open()?;
         let shared = &self.inner.shared;
+        if self.inner.sink.member().is_some() {
+            {
+                let state = shared.state.read();
+                state.auth.check_renew(&self.caller(&state)?, id, &state.leases)?;
+            }
+            return Ok(self.ask_lease(LeaseAsk::Renew(id)).await?.remaining_ttl);
+        }
         let (renewed, shortened) = {
             let mut state = shared.state.write();
             state.auth.check_renew(&self.caller(&state)?, id, &state.leases)?;
@@ -367,6 +390,13 @@ impl Kv for Engine {
     async fn lease_status(&self, id: LeaseId) -> Result<LeaseStatus, KvError> {
         self.inner.sink.check_open()?;
         let shared = &self.inner.shared;
+        if self.inner.sink.member().is_some() {
+            {
+                let state = shared.state.read();
+                state.auth.check_known(&self.caller(&state)?)?;
+            }
+            return self.ask_lease(LeaseAsk::Status(id)).await;
+        }
         let state = shared.state.read();
         state.auth.check_known(&self.caller(&state)?)?;
         state.leases.status(id, shared.now_ms())

@@ -14,6 +14,7 @@ use crate::commit::sweep_step;
 use crate::index::Item;
 use crate::kv::{KvError, Revision};
 use crate::planted::planted;
+use crate::raft::journal::Marks;
 use crate::shelf::Shelf;
 use crate::stats::stats;
 use crate::wal::Segments;
@@ -128,35 +129,39 @@ pub(crate) struct Keeper {
     pub shared: Arc<Shared>,
     pub checkpoint: Checkpoint,
     pub segments: Segments,
+    /// What a member of a cluster still needs of its log.
+    pub marks: Option<Arc<Marks>>,
     /// How far the last save is.
     pub saved: Meta,
 }
 
 impl Keeper {
     /// Serves until the store is closed. `guard` is let go before the closing is reported.
-    pub fn run<G>(mut self, desk: &Arc<Desk>, healthy: oneshot::Sender<()>, guard: G) {
+    pub fn run<G>(keeper: Arc<Mutex<Self>>, desk: &Arc<Desk>, healthy: oneshot::Sender<()>, guard: G) {
         let pace = desk.clone();
-        self.checkpoint.pace = Box::new(move |took| pace.rest(took));
-        self.measure(desk);
+        keeper.lock().checkpoint.pace = Box::new(move |took| pace.rest(took));
+        keeper.lock().measure(desk);
         loop {
             let orders = desk.take();
-            let mut result = self.save();
+            let mut this = keeper.lock();
+            let mut result = this.save();
             if orders.sweep && result.is_ok() {
-                result = self.sweep(&|took| desk.rest(took * SWEEP_REST));
+                result = this.sweep(&|took| desk.rest(took * SWEEP_REST));
             }
-            self.measure(desk);
-            if let Err(error) = &result {
-                tracing::warn!(%error, "the applied state could not be saved; nothing is lost, but the log grows until it can");
-            }
+            this.measure(desk);
             for view in orders.views {
                 let none = || KvError::Internal("nothing is saved".into());
-                let _ = view.send(result.clone().and_then(|()| self.checkpoint.view().ok_or_else(none)));
+                let _ = view.send(result.clone().and_then(|()| this.checkpoint.view().ok_or_else(none)));
+            }
+            drop(this);
+            if let Err(error) = &result {
+                tracing::warn!(%error, "the applied state could not be saved; nothing is lost, but the log grows until it can");
             }
             for done in orders.waiting {
                 let _ = done.send(result.clone());
             }
             if let Some(close) = orders.close {
-                drop((self, guard));
+                drop((keeper, guard));
                 if let Some(done) = close {
                     let _ = done.send(result);
                 }
@@ -207,7 +212,8 @@ impl Keeper {
             self.publish();
         }
         let cannot = |error: std::io::Error| KvError::Unavailable(format!("old log files cannot be removed: {error}"));
-        self.segments.remove_up_to(self.saved.applied_index).map_err(cannot)
+        let applied = self.saved.applied_index;
+        self.segments.remove_up_to(self.marks.as_ref().map_or(applied, |marks| marks.removable(applied))).map_err(cannot)
     }
 
     fn collect(&self, last: Revision) -> Vec<Item> {

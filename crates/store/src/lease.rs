@@ -167,6 +167,22 @@ impl Leases {
         }
     }
 
+    /// This member leads from now on: nobody else ends leases. Each has what is known to remain of it, and `extend_ms` for what was renewed and is not known.
+    pub fn promote(&mut self, now_ms: u64, extend_ms: u64) {
+        self.deadlines.clear();
+        for (id, lease) in &mut self.by_id {
+            let remaining = if lease.checkpoint_ms > 0 { lease.checkpoint_ms } else { lease.ttl_ms };
+            lease.deadline_ms = now_ms.saturating_add(remaining).saturating_add(extend_ms);
+            lease.ending = false;
+            self.deadlines.insert((lease.deadline_ms, *id));
+        }
+    }
+
+    /// This member leads no more: what it was about to end is another's matter.
+    pub fn demote(&mut self) {
+        self.by_id.values_mut().for_each(|lease| lease.ending = false);
+    }
+
     /// Remaining times of leases longer than `interval_ms`, for a checkpoint of them.
     pub fn remaining_of_long(&self, interval_ms: u64, now_ms: u64) -> Vec<(LeaseId, u64)> {
         let in_order = self.deadlines.iter().map(|(_, id)| (id, &self.by_id[id]));

@@ -67,7 +67,7 @@ impl Model {
                 response.revision = self.revision();
                 Ok(Some(response))
             }
-            Command::Auth(_) | Command::Alarm(..) | Command::As(..) => unreachable!("the model knows keys, not users"),
+            Command::Member(_) | Command::Auth(_) | Command::Alarm(..) | Command::As(..) => unreachable!("the model knows keys, neither users nor members"),
         }
     }
 

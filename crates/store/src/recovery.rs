@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::{Checkpoint, Loaded, Meta};
@@ -12,9 +13,10 @@ use crate::disk::{Files, Folder, Lock};
 use crate::keeper::{Desk, Keeper};
 use crate::kv::KvError;
 use crate::options::EngineOptions;
+use crate::raft::records::is_members;
 use crate::shelf::{Residents, Shelf};
 use crate::state::State;
-use crate::wal::Wal;
+use crate::wal::{Segments, Wal};
 use crate::watch::Shared;
 
 /// A store as it was when it stopped, and the two who go on with it.
@@ -35,12 +37,12 @@ pub(crate) fn open(dir: &Path, options: &EngineOptions, tasks: &base::Tasks) -> 
     let (messages, inbox) = mpsc::channel::<Message>(QUEUE_COMMANDS);
     spawn("store-writer", "store writer", tasks, move |healthy| writer.run(inbox, healthy))?;
     let keeper_desk = desk.clone();
-    spawn("store-keeper", "store keeper", tasks, move |healthy| keeper.run(&keeper_desk, healthy, lock))?;
+    spawn("store-keeper", "store keeper", tasks, move |healthy| Keeper::run(Arc::new(Mutex::new(keeper)), &keeper_desk, healthy, lock))?;
     Ok((shared, Sink::Log { writer: messages, keeper: desk }))
 }
 
 /// Runs a thread of the store. It blocks on the disk for all its life, so it is no task; a task stands for it and fails when it dies.
-fn spawn(
+pub(crate) fn spawn(
     thread: &'static str,
     task: &'static str,
     tasks: &base::Tasks,
@@ -65,43 +67,40 @@ fn spawn(
     Ok(())
 }
 
+/// What a checkpoint holds.
+pub(crate) struct Restored {
+    pub state: State,
+    pub checkpoint: Checkpoint,
+    /// Identity of the data folder, where it has one already.
+    pub store: Option<u64>,
+    saved: Meta,
+}
+
 /// Rebuilds the state from its files.
 pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options: &EngineOptions) -> Result<Recovered, KvError> {
     let started = base::clock::monotonic();
-    let (mut checkpoint, loaded) = Checkpoint::open(files, options.checkpoint_wal_bytes)?;
-    let store = loaded.as_ref().map(|loaded| loaded.saved.meta.store);
-    let saved = loaded.as_ref().map_or(State::default().revision, |loaded| loaded.saved.meta.revision);
-    let shelf = Arc::new(Shelf::new(checkpoint.segments(), Arc::new(Residents::new(options.value_cache_bytes, saved))));
-    let mut state = match loaded {
-        None => State::new(shelf),
-        Some(Loaded { saved, versions }) => {
-            let mut removed = Vec::new();
-            let state = State::restore(&saved, versions, shelf, 0, &mut removed)?;
-            checkpoint.bury(&removed);
-            state
-        }
-    };
-    let (saved_index, saved_revision, saved_compact) = (state.applied_index, state.revision, state.compact_revision);
+    let mut restored = load(files, options, 0)?;
+    let saved_index = restored.saved.applied_index;
     let mut replayed_bytes = 0;
-    let wal = Wal::open(log_files, options.wal_segment_bytes, store, saved_index, |index, record| {
+    let wal = Wal::open(log_files, options.wal_segment_bytes, restored.store, saved_index, |index, record| {
         replayed_bytes += record.len() as u64;
+        if is_members(record) {
+            return Err(KvError::Corrupt("it is a member's of a cluster: start it as one, with 'oxikube etcd'".into()));
+        }
         let command = codec::decode(record).map_err(|error| KvError::Corrupt(format!("the command cannot be understood: {error}")))?;
         // What it answered was told when it was first applied.
-        let _ = state.apply(index, command, 0);
+        let _ = restored.state.apply(index, command, 0);
         Ok(())
     })?;
     // Who was logged in logs in again: nobody knows how long ago the token was used.
-    state.auth.forget_tokens();
+    restored.state.auth.forget_tokens();
     tracing::info!(
-        revision = state.revision,
-        replayed = state.applied_index - saved_index,
+        revision = restored.state.revision,
+        replayed = restored.state.applied_index - saved_index,
         took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "the store is open"
     );
-    let saved = Meta { store: wal.store(), applied_index: saved_index, revision: saved_revision, compact_revision: saved_compact };
-    let shared = Arc::new(Shared::new(state));
-    let desk = Arc::new(Desk::default());
-    let keeper = Keeper { shared: shared.clone(), checkpoint, segments: wal.segments(), saved };
+    let (shared, keeper, desk) = serve(restored, wal.segments(), wal.store());
     let writer = Writer {
         shared: shared.clone(),
         wal,
@@ -110,6 +109,39 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
         uncheckpointed_bytes: replayed_bytes,
     };
     Ok(Recovered { shared, writer, keeper })
+}
+
+/// Reads the checkpoint, or begins without one.
+pub(crate) fn load(files: Arc<dyn Files>, options: &EngineOptions, now_ms: u64) -> Result<Restored, KvError> {
+    let (mut checkpoint, loaded) = Checkpoint::open(files, options.checkpoint_wal_bytes)?;
+    let store = loaded.as_ref().map(|loaded| loaded.saved.meta.store);
+    let state = restore(&mut checkpoint, loaded, options.value_cache_bytes, now_ms)?;
+    let saved = Meta {
+        store: store.unwrap_or(0),
+        applied_index: state.applied_index,
+        revision: state.revision,
+        compact_revision: state.compact_revision,
+    };
+    Ok(Restored { state, checkpoint, store, saved })
+}
+
+/// The state that a checkpoint holds.
+pub(crate) fn restore(checkpoint: &mut Checkpoint, loaded: Option<Loaded>, cache_bytes: u64, now_ms: u64) -> Result<State, KvError> {
+    let saved = loaded.as_ref().map_or(State::default().revision, |loaded| loaded.saved.meta.revision);
+    let shelf = Arc::new(Shelf::new(checkpoint.segments(), Arc::new(Residents::new(cache_bytes, saved))));
+    let Some(Loaded { saved, versions }) = loaded else { return Ok(State::new(shelf)) };
+    let mut removed = Vec::new();
+    let state = State::restore(&saved, versions, shelf, now_ms, &mut removed)?;
+    checkpoint.bury(&removed);
+    Ok(state)
+}
+
+/// Puts the state where it is used, and its checkpoint under a keeper.
+pub(crate) fn serve(restored: Restored, segments: Segments, store: u64) -> (Arc<Shared>, Keeper, Arc<Desk>) {
+    let Restored { state, checkpoint, saved, .. } = restored;
+    let shared = Arc::new(Shared::new(state));
+    let keeper = Keeper { shared: shared.clone(), checkpoint, segments, marks: None, saved: Meta { store, ..saved } };
+    (shared, keeper, Arc::new(Desk::default()))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::index::{Change, Found, Index, Item, Keep, Page, Version};
 use crate::kv::*;
 use crate::lease::Leases;
 use crate::planted::planted;
+use crate::raft::cluster::{self, Cluster, MemberCommand};
 use crate::reply::{Part, Parts, Pending, Reply};
 use crate::segment::Record;
 use crate::shelf::Shelf;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     LeaseRevoke(LeaseId),
     /// Remaining milliseconds of long leases; 0 takes a checkpoint back.
     LeaseCheckpoint(Vec<(LeaseId, u64)>),
+    Member(MemberCommand),
     Auth(AuthCommand),
     /// Raised, or taken back.
     Alarm(Alarm, bool),
@@ -58,7 +60,7 @@ impl Command {
         match self {
             Self::Txn(txn) => check::has_put(txn),
             Self::LeaseGrant { .. } => true,
-            Self::Compact(_) | Self::LeaseRevoke(_) | Self::LeaseCheckpoint(_) | Self::Auth(_) | Self::Alarm(..) => false,
+            Self::Compact(_) | Self::LeaseRevoke(_) | Self::LeaseCheckpoint(_) | Self::Member(_) | Self::Auth(_) | Self::Alarm(..) => false,
             Self::As(_, command) => command.grows(),
         }
     }
@@ -80,6 +82,8 @@ pub(crate) struct State {
     pub index: Index,
     pub leases: Leases,
     pub auth: Auth,
+    /// Empty in a store that is no member of a cluster.
+    pub cluster: Cluster,
     pub alarms: Alarms,
 }
 
@@ -92,6 +96,7 @@ impl Default for State {
             index: Index::default(),
             leases: Leases::default(),
             auth: Auth::default(),
+            cluster: Cluster::default(),
             alarms: Alarms::default(),
         }
     }
@@ -137,6 +142,9 @@ impl State {
         if *self.auth.record() != AuthRecord::default() {
             extras.push((AUTH_SECTION.to_owned(), self.auth.record().to_bytes()));
         }
+        if !self.cluster.is_empty() {
+            extras.push((cluster::SECTION.to_owned(), self.cluster.encode()));
+        }
         extras.extend(self.alarms.to_bytes().map(|section| (ALARMS_SECTION.to_owned(), section)));
         extras
     }
@@ -145,10 +153,15 @@ impl State {
     pub fn restore_extras(&mut self, extras: &Extras) -> Result<(), KvError> {
         self.auth.restore(AuthRecord::default());
         self.alarms = Alarms::default();
+        self.cluster = Cluster::default();
         for (name, section) in extras {
             match name.as_str() {
                 AUTH_SECTION => self.auth.restore(AuthRecord::from_bytes(section)?),
                 ALARMS_SECTION => self.alarms = Alarms::from_bytes(section)?,
+                cluster::SECTION => {
+                    self.cluster = Cluster::decode(section)
+                        .map_err(|error| KvError::Corrupt(format!("the section of members cannot be understood: {error}")))?;
+                }
                 _ => {
                     return Err(KvError::Corrupt(format!(
                         "the checkpoint has a section {name:?}: a newer version wrote it, use that version"
@@ -187,6 +200,7 @@ impl State {
                 }
                 Ok(Reply::Done)
             }
+            Command::Member(command) => self.cluster.command(command).map(|()| Reply::Done),
             Command::Auth(command) => match self.auth.apply(index, command, now_ms) {
                 Ok(token) => Ok(token.map_or(Reply::Done, Reply::Token)),
                 Err(error) => Err(error.into()),

@@ -42,6 +42,17 @@ pub(crate) struct Segments {
     list: Arc<Mutex<Vec<Segment>>>,
 }
 
+/// What writes itself into the log.
+pub(crate) trait Record {
+    fn write(&self, out: &mut Vec<u8>);
+}
+
+impl<R: AsRef<[u8]>> Record for R {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_ref());
+    }
+}
+
 pub(crate) struct Wal {
     segments: Segments,
     store: u64,
@@ -69,6 +80,28 @@ impl Wal {
         applied: u64,
         replay: impl FnMut(u64, &[u8]) -> Result<(), KvError>,
     ) -> Result<Self, KvError> {
+        Self::open_from(files, segment_bytes, store, Some(applied), replay)
+    }
+
+    /// Opens the log and hands every record that there is to `replay`, which judges itself whether the first ones may be missing.
+    pub fn open_whole(
+        files: Arc<dyn Files>,
+        segment_bytes: u64,
+        store: Option<u64>,
+        replay: impl FnMut(u64, &[u8]) -> Result<(), KvError>,
+    ) -> Result<Self, KvError> {
+        Self::open_from(files, segment_bytes, store, None, replay)
+    }
+
+    fn open_from(
+        files: Arc<dyn Files>,
+        segment_bytes: u64,
+        store: Option<u64>,
+        applied: Option<u64>,
+        replay: impl FnMut(u64, &[u8]) -> Result<(), KvError>,
+    ) -> Result<Self, KvError> {
+        let is_whole = applied.is_none();
+        let applied = applied.unwrap_or(0);
         let unreadable = |error: io::Error| KvError::Unavailable(format!("the log {} cannot be read: {error}", files.path("")));
         let segments = Segments { files: files.clone(), list: Arc::default() };
         let found = segments.find().map_err(unreadable)?;
@@ -82,7 +115,7 @@ impl Wal {
             return Self::create(segments, segment_bytes, store.unwrap_or_else(rand::random));
         }
         *segments.list.lock() = found;
-        Recovery { segments: &segments, store, applied, replay }.run(segment_bytes)
+        Recovery { segments: &segments, store, applied, is_whole, replay }.run(segment_bytes)
     }
 
     fn create(segments: Segments, segment_bytes: u64, store: u64) -> Result<Self, KvError> {
@@ -108,6 +141,11 @@ impl Wal {
 
     pub fn store(&self) -> u64 {
         self.store
+    }
+
+    /// Number of the newest record.
+    pub fn last_record(&self) -> u64 {
+        self.next_index - 1
     }
 
     pub fn segments(&self) -> Segments {
@@ -136,15 +174,17 @@ impl Wal {
 
     /// Writes the records as one frame and syncs it. After `NoSpace` nothing was written and the log goes on when there is space again; after any other
     /// error it is unknown what reached the disk, and the log takes nothing more.
-    pub fn append<R: AsRef<[u8]>>(&mut self, records: &[R]) -> Result<(), KvError> {
+    pub fn append<R: Record>(&mut self, records: &[R]) -> Result<(), KvError> {
         if let Some(reason) = &self.failed {
             return Err(KvError::Unavailable(reason.clone()));
         }
-        let size = frame::size(records);
+        frame::write(&mut self.buffer, self.salt, self.next_index, records);
+        let size = self.buffer.len() as u64;
         if self.offset + size > self.current_bytes {
             self.rotate(size)?;
+            // A segment's frames carry its own salt.
+            frame::write(&mut self.buffer, self.salt, self.next_index, records);
         }
-        frame::write(&mut self.buffer, self.salt, self.next_index, records);
         let began = base::clock::monotonic();
         if let Err(error) =
             self.current.write_at(self.offset, &self.buffer).and_then(|()| if planted!(SkipFsync) { Ok(()) } else { self.current.sync() })
@@ -248,6 +288,8 @@ struct Recovery<'a, R> {
     segments: &'a Segments,
     store: Option<u64>,
     applied: u64,
+    /// The first records may be missing.
+    is_whole: bool,
     replay: R,
 }
 
@@ -266,7 +308,7 @@ impl<R: FnMut(u64, &[u8]) -> Result<(), KvError>> Recovery<'_, R> {
         let list = self.segments.list.lock().clone();
         let (last, earlier) = list.split_last().expect("a log without segments is created, not recovered");
         let first = list[0].first_index;
-        if first > self.applied + 1 {
+        if first > self.applied + 1 && !self.is_whole {
             return Err(self.corrupt(
                 &list[0],
                 0,

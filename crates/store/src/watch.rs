@@ -188,6 +188,19 @@ impl Hub {
         }
     }
 
+    /// The state is another's from now on, up to `revision`: whoever was up to date reads on in its history.
+    pub fn rebase(&self, watchers: MutexGuard<'_, Watchers>, revision: Revision) {
+        let published = self.published.swap(revision, Ordering::AcqRel);
+        for watcher in watchers.exact.values().chain(watchers.prefixes.values()).flatten().chain(watchers.others.iter()) {
+            let mut queue = watcher.queue.lock();
+            if !queue.lagging && queue.next <= revision {
+                queue.lagging = true;
+                queue.next = queue.next.max(published + 1);
+            }
+            watcher.notify.notify_one();
+        }
+    }
+
     /// Ends all watches, the present and the future ones, with an error.
     pub fn close(&self, error: KvError) {
         let mut watchers = self.watchers.lock();

@@ -5,6 +5,22 @@
 //! calls into inputs. Between members travel `message`s; on disk stand `records`. Must never read a clock: time comes in as milliseconds.
 
 mod api;
+mod board;
+pub(crate) mod cluster;
+mod core;
+pub(crate) mod journal;
+mod log;
+pub(crate) mod member;
+mod message;
+pub(crate) mod proposals;
+mod questions;
+pub(crate) mod reads;
+mod reconfigure;
+pub(crate) mod records;
+mod recover;
+pub(crate) mod serve;
+mod slog_to_tracing;
+mod snapshots;
 
 use std::fmt;
 use std::future::Future;
@@ -185,3 +201,6 @@ pub enum MemberChange {
     Promote(u64),
     Remove(u64),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The bytes of segments and frames: writing them, and reading them without trusting any.
 
+use super::Record;
 use crate::planted::planted;
 
 /// Format 1; a program reads every format up to its own.
@@ -56,21 +57,16 @@ fn u64_at(data: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(data[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Bytes that a frame of these records takes.
-pub(super) fn size<R: AsRef<[u8]>>(records: &[R]) -> u64 {
-    let payload: usize = records.iter().map(|record| 4 + record.as_ref().len()).sum();
-    (FRAME_HEADER_BYTES + payload.next_multiple_of(ALIGNMENT)) as u64
-}
-
 /// Replaces the content of `out` by a frame.
-pub(super) fn write<R: AsRef<[u8]>>(out: &mut Vec<u8>, salt: u64, first_index: u64, records: &[R]) {
+pub(super) fn write<R: Record>(out: &mut Vec<u8>, salt: u64, first_index: u64, records: &[R]) {
     out.clear();
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     for record in records {
-        let record = record.as_ref();
-        let length = u32::try_from(record.len()).expect("requests are limited to far less than 4 GiB");
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(record);
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        record.write(out);
+        let length = u32::try_from(out.len() - start - 4).expect("requests are limited to far less than 4 GiB");
+        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     }
     let payload = u32::try_from(out.len() - FRAME_HEADER_BYTES).expect("a batch is limited to far less than 4 GiB");
     let count = u32::try_from(records.len()).expect("a batch is limited to far fewer records");
