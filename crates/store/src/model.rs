@@ -67,7 +67,9 @@ impl Model {
                 response.revision = self.revision();
                 Ok(Some(response))
             }
-            Command::Member(_) | Command::Auth(_) | Command::Alarm(..) | Command::As(..) => unreachable!("the model knows keys, neither users nor members"),
+            Command::Member(_) | Command::Auth(_) | Command::Alarm(..) | Command::As(..) => {
+                unreachable!("the model knows keys, neither users nor members")
+            }
         }
     }
 

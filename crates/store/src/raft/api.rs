@@ -102,7 +102,8 @@ impl Engine {
     /// Answers what a peer asked through `Transport::ask`. Errors of the question are in the answer.
     pub async fn answer(&self, _from: u64, question: Bytes) -> Result<Bytes, KvError> {
         let member = self.member_handle()?;
-        let question = Question::decode(&question).map_err(|error| KvError::Internal(format!("a question that cannot be understood: {error}")))?;
+        let question =
+            Question::decode(&question).map_err(|error| KvError::Internal(format!("a question that cannot be understood: {error}")))?;
         let answer = match question {
             Question::Lease(ask) => member.request(|reply| Input::Read(Read::Lease(ask, reply))).await.map(Some),
             Question::Promote(id) => {

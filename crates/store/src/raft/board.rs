@@ -22,7 +22,13 @@ pub(crate) struct Board {
 impl Board {
     pub fn new(options: &MemberOptions) -> Self {
         let status = RaftStatus { cluster_id: options.cluster_id, member_id: options.member_id, ..RaftStatus::default() };
-        Self { changes: watch::Sender::new(status.clone()), status: Mutex::new(status), alone: AtomicBool::new(false), stopped: AtomicBool::new(false), successor: AtomicU64::new(0) }
+        Self {
+            changes: watch::Sender::new(status.clone()),
+            status: Mutex::new(status),
+            alone: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            successor: AtomicU64::new(0),
+        }
     }
 
     pub fn publish(&self, status: RaftStatus, alone: bool) {

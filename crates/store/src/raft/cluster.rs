@@ -296,7 +296,8 @@ mod tests {
     fn a_section_survives() {
         let mut cluster = three();
         cluster.change(&[MemberChange::Remove(2), MemberChange::Add(member(5, true))]).unwrap();
-        cluster.conf = Conf { voters: vec![1, 3], learners: vec![5], voters_outgoing: vec![1, 2, 3], learners_next: vec![], auto_leave: true };
+        cluster.conf =
+            Conf { voters: vec![1, 3], learners: vec![5], voters_outgoing: vec![1, 2, 3], learners_next: vec![], auto_leave: true };
         cluster.term = 7;
         let bytes = cluster.encode();
         assert_eq!(Cluster::decode(&bytes).unwrap(), cluster);

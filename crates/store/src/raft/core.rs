@@ -110,7 +110,8 @@ impl Core {
     /// Takes a message of a peer; what does not fit the moment is ignored.
     pub fn receive(&mut self, message: Message) -> Result<(), KvError> {
         let kind = message.get_msg_type();
-        let lost = kind == MessageType::MsgHeartbeat && message.term >= self.term() && message.commit > self.node.raft.raft_log.last_index();
+        let lost =
+            kind == MessageType::MsgHeartbeat && message.term >= self.term() && message.commit > self.node.raft.raft_log.last_index();
         if lost {
             let reason = format!(
                 "the leader says that this member has acknowledged entry {}, but its log ends at {}: data that was acknowledged is lost. Remove this member \
@@ -135,7 +136,8 @@ impl Core {
     /// `context` comes back with the entry.
     pub fn propose_change(&mut self, changes: &[MemberChange], context: Vec<u8>) -> Result<bool, KvError> {
         let change = ConfChangeV2 { context: context.into(), ..conf_change(changes) };
-        let data = change.write_to_bytes().map_err(|error| KvError::Internal(format!("a change of the members cannot be encoded: {error}")))?;
+        let data =
+            change.write_to_bytes().map_err(|error| KvError::Internal(format!("a change of the members cannot be encoded: {error}")))?;
         let mut entry = Entry { data: data.into(), ..Entry::default() };
         entry.set_entry_type(EntryType::EntryConfChangeV2);
         self.propose_entries(vec![entry])

@@ -367,9 +367,8 @@ impl Replica {
         match self.proposals.take_named(name) {
             Some(Pending { command: Some(command), owner, .. }) => Ok((Some(command), owner)),
             other => {
-                let command = codec::decode(encoded).map_err(|error| {
-                    KvError::Corrupt(format!("entry {} of the log cannot be understood: {error}", entry.index))
-                })?;
+                let command = codec::decode(encoded)
+                    .map_err(|error| KvError::Corrupt(format!("entry {} of the log cannot be understood: {error}", entry.index)))?;
                 Ok((Some(command), other.map_or(Owner::Nobody, |pending| pending.owner)))
             }
         }
@@ -706,8 +705,7 @@ impl Replica {
     fn renew(&mut self, id: LeaseId) -> (Result<LeaseStatus, KvError>, bool) {
         let mut state = self.shared.state.write();
         let renewed = state.leases.renew(id, self.now_ms);
-        let status =
-            renewed.map(|ttl| LeaseStatus { id, granted_ttl: ttl, remaining_ttl: ttl, keys: Vec::new() });
+        let status = renewed.map(|ttl| LeaseStatus { id, granted_ttl: ttl, remaining_ttl: ttl, keys: Vec::new() });
         (status, state.leases.has_checkpoint(id))
     }
 

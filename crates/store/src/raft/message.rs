@@ -165,7 +165,10 @@ fn check(message: &Message) -> Result<(), DecodeError> {
         MessageType::MsgPropose | MessageType::MsgReadIndex => Ok(()),
         _ if message.term == 0 => Err(DecodeError("a message without a term")),
         MessageType::MsgAppend
-            if !entries.iter().zip(message.index.wrapping_add(1)..).all(|(entry, index)| entry.index == index && entry.term <= message.term) =>
+            if !entries
+                .iter()
+                .zip(message.index.wrapping_add(1)..)
+                .all(|(entry, index)| entry.index == index && entry.term <= message.term) =>
         {
             Err(DecodeError("entries with a gap"))
         }

@@ -218,7 +218,9 @@ fn begin(journal: &mut Journal, log: &mut Log, hard: &mut HardState, options: &M
 
 fn check_members(members: &[Member], own: u64) -> Result<(), KvError> {
     if !members.iter().any(|member| member.id == own) {
-        return Err(KvError::Unavailable(format!("member {own:x} is not among the first members of its cluster: check --name and --initial-cluster")));
+        return Err(KvError::Unavailable(format!(
+            "member {own:x} is not among the first members of its cluster: check --name and --initial-cluster"
+        )));
     }
     let changes: Vec<MemberChange> = members.iter().cloned().map(MemberChange::Add).collect();
     super::cluster::Cluster::default().change(&changes)

@@ -29,7 +29,9 @@ impl Drain for ToTracing {
         match record.level() {
             Level::Critical | Level::Error => tracing::error!(target: "raft", "{}", text()),
             Level::Warning => tracing::warn!(target: "raft", "{}", text()),
-            Level::Info | Level::Debug if tracing::enabled!(target: "raft", tracing::Level::DEBUG) => tracing::debug!(target: "raft", "{}", text()),
+            Level::Info | Level::Debug if tracing::enabled!(target: "raft", tracing::Level::DEBUG) => {
+                tracing::debug!(target: "raft", "{}", text())
+            }
             _ => {}
         }
         Ok(())

@@ -120,7 +120,11 @@ impl Snapshots {
             self.failed.push(message.to);
             return;
         };
-        tracing::info!(to = format_args!("{:x}", message.to), index = made.view.saved.meta.applied_index, "a member is far behind: it gets a snapshot");
+        tracing::info!(
+            to = format_args!("{:x}", message.to),
+            index = made.view.saved.meta.applied_index,
+            "a member is far behind: it gets a snapshot"
+        );
         transport.send_snapshot(message.to, outgoing(made.view.clone(), encoded));
     }
 
@@ -166,7 +170,6 @@ impl Snapshots {
         }
         Ok(())
     }
-
 }
 
 /// What Raft must know of a saved state.
@@ -320,7 +323,8 @@ pub(crate) fn receive(
     let file = files.create(INCOMING, 0).map_err(cannot)?;
     let result = receive_into(&*file, chunks, cannot).and_then(|head| {
         files.sync().map_err(cannot)?;
-        let message = message::decode(&head, to).map_err(|error| KvError::Internal(format!("a snapshot with a message that is none: {error}")))?;
+        let message =
+            message::decode(&head, to).map_err(|error| KvError::Internal(format!("a snapshot with a message that is none: {error}")))?;
         let fits = message.get_msg_type() == MessageType::MsgSnapshot && message.from == from;
         if fits { Ok(message) } else { Err(KvError::Internal("a snapshot with a message about something else".into())) }
     });

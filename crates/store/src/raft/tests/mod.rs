@@ -108,7 +108,11 @@ async fn restarts_lose_nothing() {
         let id = u64::from(round % 3) + 1;
         let writer = u64::from((round + 1) % 3) + 1;
         put_surely(cluster.engine(writer), &format!("k{round}"), &"v".repeat(1000)).await;
-        if round % 2 == 0 { cluster.crash(id) } else { cluster.shut(id).await }
+        if round % 2 == 0 {
+            cluster.crash(id)
+        } else {
+            cluster.shut(id).await
+        }
         put_surely(cluster.engine(writer), "during", &round.to_string()).await;
         cluster.restart(id);
         assert_eq!(value(cluster.engine(id), "during").await, Some(round.to_string()));
@@ -251,9 +255,13 @@ async fn members_come_and_go() {
     cluster.engine(4).put(put("k", "w")).await.unwrap();
     cluster.forget(leader);
     // URLs and several changes at once.
-    assert_eq!(cluster.engine(4).update_member(4, vec!["http://elsewhere".into()]).await.unwrap().last().unwrap().peer_urls, ["http://elsewhere"]);
+    assert_eq!(
+        cluster.engine(4).update_member(4, vec!["http://elsewhere".into()]).await.unwrap().last().unwrap().peer_urls,
+        ["http://elsewhere"]
+    );
     let old = cluster.ids()[0];
-    let members = cluster.engine(4).change_members(vec![MemberChange::Add(net::member(6, false)), MemberChange::Remove(old)]).await.unwrap();
+    let members =
+        cluster.engine(4).change_members(vec![MemberChange::Add(net::member(6, false)), MemberChange::Remove(old)]).await.unwrap();
     cluster.join(6, members);
     assert_eq!(value(cluster.engine(6), "k").await.as_deref(), Some("w"));
     cluster.forget(old);
