@@ -56,7 +56,7 @@ lint:
 # OXIKUBE_SPEC: a folder with upstream's resources.tsv, openapi-v2.json and objects/ (v1.36).
 spec:
 	@test -n "$(OXIKUBE_SPEC)" || { echo "make spec: set OXIKUBE_SPEC to the folder with upstream's data"; exit 1; }
-	OXIKUBE_SPEC=$(OXIKUBE_SPEC) cargo test --quiet --package kinds -- --ignored spec
+	OXIKUBE_SPEC=$(OXIKUBE_SPEC) cargo test --quiet --package kinds --package apiserver -- --ignored spec
 
 bench: build
 	@scripts/deps run test

@@ -13,6 +13,7 @@ mod pipeline;
 mod pod_refs;
 mod proxying;
 mod server;
+mod storage;
 mod table;
 mod transport;
 

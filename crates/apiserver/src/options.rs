@@ -7,9 +7,7 @@ use clap::Args;
 
 use crate::admission::AdmissionOptions;
 use crate::auth::AuthOptions;
-
-/// Below it are all objects in the store.
-pub const ETCD_PREFIX: &str = "/registry";
+use crate::storage::MediaType;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -35,9 +33,12 @@ pub struct Options {
     pub etcd_certfile: Option<PathBuf>,
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
-    /// Only the default is served: another is refused at the start.
-    #[arg(long, default_value = ETCD_PREFIX)]
+    #[arg(long, default_value = "/registry")]
     pub etcd_prefix: String,
+    /// The form in which objects are written to the store: JSON, which needs no translation for clients, or application/vnd.kubernetes.protobuf, which
+    /// is upstream's default. Both are read.
+    #[arg(long, default_value = "application/json")]
+    pub storage_media_type: MediaType,
     /// How often what is older than the last such time is forgotten; 0: never.
     #[arg(long, default_value = "5m0s", value_parser = parse_duration)]
     pub etcd_compaction_interval: std::time::Duration,
@@ -93,8 +94,6 @@ pub struct Ignored {
     #[arg(long, hide = true)]
     pub storage_backend: Option<String>,
     #[arg(long, hide = true)]
-    pub storage_media_type: Option<String>,
-    #[arg(long, hide = true)]
     pub endpoint_reconciler_type: Option<String>,
     #[arg(long, hide = true)]
     pub apiserver_count: Option<u32>,
@@ -132,7 +131,6 @@ impl Ignored {
             // Nothing is profiled: switching it off is obeyed.
             ("profiling", self.profiling == Some(true)),
             ("storage-backend", self.storage_backend.is_some()),
-            ("storage-media-type", self.storage_media_type.is_some()),
             ("endpoint-reconciler-type", self.endpoint_reconciler_type.is_some()),
             ("apiserver-count", self.apiserver_count.is_some()),
             ("enable-aggregator-routing", self.enable_aggregator_routing.is_some()),

@@ -20,9 +20,10 @@ use crate::compactor;
 use crate::discovery::{Discovery, health::Health};
 use crate::effects::{Effects, Leases};
 use crate::metrics::Metrics;
-use crate::options::{ETCD_PREFIX, Options};
+use crate::options::Options;
 use crate::pipeline::{self, Core, Limits};
 use crate::proxying::Kubelets;
+use crate::storage::Storage;
 use crate::table::Table;
 use crate::transport::body::{Body, BoxError, request_body};
 use crate::transport::tls::{self, TlsError};
@@ -51,10 +52,17 @@ pub struct ApiServer {
     core: Arc<Core>,
 }
 
+/// The table of kinds, and the store as it shows to them.
+fn laid_out(options: &Options, kv: Arc<dyn Kv>) -> (Arc<Table>, Arc<dyn Kv>) {
+    let table = Arc::new(Table::new(kinds::rows()));
+    let storage = Storage::new(kv, &options.etcd_prefix, options.storage_media_type, table.clone());
+    (table, Arc::new(storage))
+}
+
 impl ApiServer {
     /// Reads flags and files; nothing runs yet.
     pub fn new(options: Options, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
-        let table = Arc::new(Table::new(kinds::rows()));
+        let (table, kv) = laid_out(&options, kv);
         let cache = Arc::new(Cache::new(kv.clone(), table.clone()));
         let objects = Objects { cache: cache.clone(), table: table.clone() };
         let auth = Auth::new(&options.auth, &objects)?;
@@ -67,7 +75,7 @@ impl ApiServer {
 
     /// Everything is allowed to everybody and nothing is admitted or changed: for tests of this crate and others.
     pub fn for_tests(options: Options, kv: Arc<dyn Kv>) -> Result<Self, StartError> {
-        let table = Arc::new(Table::new(kinds::rows()));
+        let (table, kv) = laid_out(&options, kv);
         let cache = Arc::new(Cache::new(kv.clone(), table.clone()));
         Self::with(options, kv, table, cache, Auth::allow_all(), Admission::default())
     }
@@ -83,11 +91,6 @@ impl ApiServer {
         let ignored = options.ignored.named();
         if !ignored.is_empty() {
             tracing::info!(flags = ignored.join(","), "these flags have no effect here");
-        }
-        if options.etcd_prefix.trim_end_matches('/') != ETCD_PREFIX {
-            let message =
-                format!("--etcd-prefix={}: this server keeps its objects below {ETCD_PREFIX}; leave the flag out", options.etcd_prefix);
-            return Err(StartError::Flags(message));
         }
         let core = Core {
             objects: Objects { cache: cache.clone(), table: table.clone() },

@@ -68,38 +68,63 @@ fn to_value_at(bytes: &[u8], depth: usize) -> Result<Value, ProtoError> {
     if depth > MAX_DEPTH {
         return Err(ProtoError::TooDeep);
     }
-    let unknown = bytes.strip_prefix(PREFIX).ok_or(ProtoError::NoPrefix)?;
-    let (mut api_version, mut kind, mut raw, mut content_type) = ("", "", &[][..], "");
-    for field in Fields(unknown) {
-        match field? {
-            (1, type_meta) => {
-                for field in Fields(type_meta.bytes()?) {
-                    match field? {
-                        (1, text) => api_version = text.text()?,
-                        (2, text) => kind = text.text()?,
-                        _ => {}
+    let envelope = Envelope::open(bytes)?;
+    envelope.value_at(envelope.api_version, depth)
+}
+
+/// A body in protobuf as far as it can be known before its message is.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    pub api_version: &'a str,
+    pub kind: &'a str,
+    raw: &'a [u8],
+    content_type: &'a str,
+}
+
+impl<'a> Envelope<'a> {
+    pub fn open(bytes: &'a [u8]) -> Result<Self, ProtoError> {
+        let unknown = bytes.strip_prefix(PREFIX).ok_or(ProtoError::NoPrefix)?;
+        let mut envelope = Self { api_version: "", kind: "", raw: &[], content_type: "" };
+        for field in Fields(unknown) {
+            match field? {
+                (1, type_meta) => {
+                    for field in Fields(type_meta.bytes()?) {
+                        match field? {
+                            (1, text) => envelope.api_version = text.text()?,
+                            (2, text) => envelope.kind = text.text()?,
+                            _ => {}
+                        }
                     }
                 }
+                (2, Wire::Bytes(bytes)) => envelope.raw = bytes,
+                (4, text) => envelope.content_type = text.text()?,
+                _ => {}
             }
-            (2, Wire::Bytes(bytes)) => raw = bytes,
-            (4, text) => content_type = text.text()?,
-            _ => {}
         }
+        Ok(envelope)
     }
-    if content_type == "application/json" {
-        return serde_json::from_slice(raw).map_err(|e| ProtoError::Json(e.to_string()));
+
+    /// The object as one of this version, which must have the same fields.
+    pub fn value(&self, api_version: &str) -> Result<Value, ProtoError> {
+        self.value_at(api_version, 0)
     }
-    let message = message_of(api_version, kind)
-        .ok_or_else(|| ProtoError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
-    let mut object = match message {
-        Message::Object(facts) => decode::object(facts, raw, depth)?,
-        Message::List(item) => decode::list(raw, depth, |bytes| decode::object(item, bytes, depth))?,
-        Message::Metadata => decode::metadata(raw, depth)?,
-        Message::MetadataList => decode::list(raw, depth, |bytes| decode::metadata(bytes, depth))?,
-    };
-    object.insert("apiVersion".into(), api_version.into());
-    object.insert("kind".into(), kind.into());
-    Ok(Value::Object(object))
+
+    fn value_at(&self, api_version: &str, depth: usize) -> Result<Value, ProtoError> {
+        if self.content_type == "application/json" {
+            return serde_json::from_slice(self.raw).map_err(|e| ProtoError::Json(e.to_string()));
+        }
+        let message = message_of(api_version, self.kind)
+            .ok_or_else(|| ProtoError::UnknownKind { api_version: api_version.to_owned(), kind: self.kind.to_owned() })?;
+        let mut object = match message {
+            Message::Object(facts) => decode::object(facts, self.raw, depth)?,
+            Message::List(item) => decode::list(self.raw, depth, |bytes| decode::object(item, bytes, depth))?,
+            Message::Metadata => decode::metadata(self.raw, depth)?,
+            Message::MetadataList => decode::list(self.raw, depth, |bytes| decode::metadata(bytes, depth))?,
+        };
+        object.insert("apiVersion".into(), api_version.into());
+        object.insert("kind".into(), self.kind.into());
+        Ok(Value::Object(object))
+    }
 }
 
 /// A body in JSON as far as it must be known before its message is.
