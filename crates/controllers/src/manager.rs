@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base::Tasks;
 use client::leader::Ended;
 use client::{LeaderElector, LeaderOptions};
-use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 
 use crate::clusterroleaggregation::ClusterRoleAggregation;
@@ -27,7 +26,6 @@ use crate::options::Options;
 use crate::podgc::PodGc;
 use crate::replicaset::ReplicaSetController;
 use crate::rootca::RootCaPublisher;
-use crate::serve::{ServeError, Server};
 use crate::serviceaccount::ServiceAccountController;
 use crate::tainteviction::TaintEviction;
 use crate::trim;
@@ -43,7 +41,7 @@ pub enum StartError {
     #[error(transparent)]
     Connect(#[from] client::ConnectError),
     #[error(transparent)]
-    Serve(#[from] ServeError),
+    Serve(#[from] serve::secure::ServeError),
 }
 
 /// How the manager ended.
@@ -62,7 +60,11 @@ pub async fn launch(options: Options, host: &str, tasks: &Tasks) -> Result<(), S
     let mut registry = Registry::default();
     let manager = ControllerManager::new(options.clone(), clients.clone(), host, &mut registry)?;
     if options.secure_port != 0 {
-        let server = Server { registry: Arc::new(RwLock::new(registry)), client: clients.root.clone() };
+        let metrics = Arc::new(move || {
+            let mut encoded = String::new();
+            prometheus_client::encoding::text::encode(&mut encoded, &registry).map(|()| encoded)
+        });
+        let server = serve::Secure { metrics, client: clients.root.clone() };
         server.start(SocketAddr::new(options.bind_address, options.secure_port), host, tasks).await?;
     }
     let group = tasks.clone();

@@ -7,7 +7,6 @@
 pub mod answer;
 pub mod cache;
 pub mod forward;
-mod http;
 pub mod metrics;
 pub mod records;
 pub mod server;

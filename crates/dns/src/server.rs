@@ -10,17 +10,18 @@ use client::{Client, Informer, Informers};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::registry::Registry;
+use serve::plain::{self as http, PLAIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 
+use crate::Options;
 use crate::answer::{Outcome, Zone, answer};
 use crate::cache::Cache;
 use crate::forward::{self, Forwarder, Source};
 use crate::metrics::{Metrics, Request, Response};
 use crate::records::{Entry, Key, Records, entry};
 use crate::wire::{self, Bad, Query, Rcode, Reply, kind};
-use crate::{Options, http};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// An idle TCP connection is closed after this. Source: CoreDNS core/dnsserver (tcpIdleTimeout).
@@ -216,18 +217,11 @@ fn service_of(slice: &EndpointSlice) -> Option<Key> {
 }
 
 fn side_answer(shared: &Shared, registry: &Registry, what: &str, path: &str) -> http::Answer {
-    const PLAIN: &str = "text/plain; charset=utf-8";
     match (what, path) {
         ("health", "/health") => http::text(200, PLAIN, "OK"),
         ("ready", "/ready") if *shared.ready.borrow() => http::text(200, PLAIN, "OK"),
         ("ready", "/ready") => http::text(503, PLAIN, "kubernetes"),
-        ("metrics", "/metrics") => {
-            let mut text = String::new();
-            match prometheus_client::encoding::text::encode(&mut text, registry) {
-                Ok(()) => http::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
-                Err(error) => http::text(500, PLAIN, error.to_string()),
-            }
-        }
+        ("metrics", "/metrics") => http::metrics(registry),
         _ => http::not_found(),
     }
 }

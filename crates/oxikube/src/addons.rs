@@ -1,5 +1,5 @@
 //! Objects that every cluster of `oxikube up` has beside those that components make: the admins' rights, cluster DNS with its
-//! Service and its rights.
+//! Service and its rights, the rights of the pod network's agent.
 
 use std::net::IpAddr;
 
@@ -64,7 +64,21 @@ pub async fn ensure(client: &Client, dns: &Dns) -> Result<()> {
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns" },
         "subjects": [{ "kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system" }],
     });
-    for object in [admins, account, role, binding, service, slice] {
+    // The pod network's agent looks at nodes: their addresses and their parts of the pod network.
+    let network_role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "oxikube:network" },
+        "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] }],
+    });
+    let network_account =
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "oxikube-network", "namespace": "kube-system" } });
+    let network_binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "oxikube:network" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "oxikube:network" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "oxikube-network", "namespace": "kube-system" }],
+    });
+    for object in [admins, account, role, binding, network_account, network_role, network_binding, service, slice] {
         apply(client, object).await?;
     }
     Ok(())

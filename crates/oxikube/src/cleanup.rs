@@ -32,7 +32,7 @@ pub fn host(layout: &Layout) -> Result<()> {
         }
         Err(error) => note("network", Err(error.into())),
     }
-    note("cgroups", remove_cgroups());
+    note("cgroups", remove_cgroups(&layout.cgroup_root()));
     if faults.is_empty() {
         return Ok(());
     }
@@ -60,12 +60,13 @@ fn unescape(field: &str) -> String {
     field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
-/// Removes the `kubepods` trees, on cgroup v1 and v2. What is busy belongs to pods of somebody else and stays.
-fn remove_cgroups() -> Result<()> {
+/// Removes the pods' tree below `cgroup_root`, and that if it is not the root, on cgroup v1 and v2. What is busy belongs to pods of somebody else and stays.
+fn remove_cgroups(cgroup_root: &str) -> Result<()> {
+    let own = if cgroup_root == "/" { "kubepods" } else { cgroup_root.trim_start_matches('/') };
     let root = Path::new("/sys/fs/cgroup");
-    let mut trees = vec![root.join("kubepods")];
+    let mut trees = vec![root.join(own)];
     if let Ok(controllers) = std::fs::read_dir(root) {
-        trees.extend(controllers.flatten().map(|entry| entry.path().join("kubepods")));
+        trees.extend(controllers.flatten().map(|entry| entry.path().join(own)));
     }
     for tree in trees.into_iter().filter(|tree| tree.is_dir()) {
         remove_tree(&tree)?;

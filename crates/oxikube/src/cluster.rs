@@ -223,7 +223,8 @@ fn start_network(site: &Site<'_>) -> Result<()> {
         pod_network_cidrs: Vec::new(),
         pod_uplink_mtu: 0,
     };
-    let client = site.client("system:serviceaccount:kube-system:oxikube-network", &["system:nodes", "system:masters"]);
+    let client =
+        site.client("system:serviceaccount:kube-system:oxikube-network", &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
     let nodes = Informers::new(client, site.tasks.clone()).of();
     let agent = network::agent::Agent::new(flags, Arc::new(host::LinuxNet::here()?), nodes);
     site.tasks.spawn_critical("network", agent.run());
@@ -264,6 +265,7 @@ fn kubelet_options(site: &Site<'_>) -> Result<kubelet::Options> {
         container_runtime_endpoint: Some(format!("unix://{}", site.options.runtime_socket().display())),
         cluster_dns: vec![site.service_address(10)?.to_string()],
         cluster_domain: Some(site.options.service_dns_domain.clone()),
+        cgroup_root: Some(site.layout.cgroup_root()),
         pod_manifest_path: Some(site.layout.manifests()),
         port: Some(site.options.kubelet_port),
         tls_cert_file: pki("kubelet.crt"),

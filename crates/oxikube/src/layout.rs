@@ -1,6 +1,9 @@
 //! Where the all-in-one cluster keeps its files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The usual folder of a cluster's state.
+pub const DATA: &str = "/var/lib/oxikube";
 
 /// The folders of one cluster on this host.
 #[derive(Clone, Debug)]
@@ -37,6 +40,16 @@ impl Layout {
 
     pub fn store(&self) -> PathBuf {
         self.data.join("store")
+    }
+
+    /// Below which cgroup the pods' tree `kubepods` is: the root as upstream has it, and for a cluster in another place one that is named by that place,
+    /// so that clusters on one host do not share it.
+    pub fn cgroup_root(&self) -> String {
+        if self.data == Path::new(DATA) {
+            return "/".into();
+        }
+        let place = self.data.display().to_string();
+        format!("/oxikube-{}", place.trim_matches('/').replace('/', "-"))
     }
 
     pub fn kubelet(&self) -> PathBuf {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 
 /// Where a cluster lives; `up`, `down` and `status` share these.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 pub struct Place {
     /// Folder of the cluster's state
-    #[arg(long, default_value = "/var/lib/oxikube")]
+    #[arg(long, default_value = layout::DATA)]
     pub data_dir: PathBuf,
     /// Folder of sockets and pid files
     #[arg(long, default_value = "/run/oxikube")]

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::containerd;
+use crate::layout::Layout;
 use crate::options::UpOptions;
 
 /// Free space below which nothing is started.
@@ -27,7 +28,8 @@ pub fn check(options: &UpOptions) -> Result<()> {
             faults.push(format!("{error:#}"));
         }
     };
-    note(clock());
+    note(clock(base::clock::now()));
+    note(authority_is_valid(&options.layout(), base::clock::now()));
     note(programs(options));
     for (port, flag) in options.ports() {
         note(port_free(port, flag));
@@ -43,12 +45,24 @@ pub fn check(options: &UpOptions) -> Result<()> {
     }
 }
 
-fn clock() -> Result<()> {
-    let now = base::clock::now();
+fn clock(now: jiff::Timestamp) -> Result<()> {
     if now.as_second() < OLDEST_SANE_TIME_S {
         bail!("the clock says {now}, which is before this program was made: certificates would be invalid. Set the clock, then try again");
     }
     Ok(())
+}
+
+/// A cluster that was made before has an authority whose time the clock must be in: else every certificate fails, with less telling errors.
+fn authority_is_valid(layout: &Layout, now: jiff::Timestamp) -> Result<()> {
+    let path = layout.pki().join("ca.crt");
+    let Some(pem) = pki::files::read(&path).with_context(|| format!("reading {}", path.display()))? else { return Ok(()) };
+    let authority = pki::Certificate::from_pem(&pem).with_context(|| format!("reading {}", path.display()))?;
+    authority.check_time(now).with_context(|| {
+        format!(
+            "the clock says {now}, and the cluster's authority {} is not valid then. Set the clock; if it is right, the authority must be replaced",
+            path.display()
+        )
+    })
 }
 
 fn programs(options: &UpOptions) -> Result<()> {

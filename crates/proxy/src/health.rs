@@ -9,10 +9,10 @@ use std::time::Duration;
 use base::Tasks;
 use parking_lot::Mutex;
 use serde_json::json;
+use serve::plain::{self as http, Answer};
 use tokio::time::Instant;
 
 use crate::compile::usable;
-use crate::http::{self, Answer};
 use crate::model::Snapshot;
 
 /// The state behind /healthz and /livez.

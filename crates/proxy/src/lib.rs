@@ -6,7 +6,6 @@
 pub mod compile;
 pub mod flows;
 pub mod health;
-mod http;
 pub mod metrics;
 pub mod model;
 pub mod options;

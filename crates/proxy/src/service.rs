@@ -10,13 +10,13 @@ use host::{Flows, Net};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::registry::Registry;
+use serve::plain as http;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::compile::{NodePorts, compile};
 use crate::flows::{self, States};
 use crate::health::{self, CheckServers, Health};
-use crate::http;
 use crate::metrics::Metrics;
 use crate::model::{HEADLESS_LABEL, NodeView, PROXY_NAME_LABEL, Snapshot, node_view};
 use crate::options::{Config, ConntrackLimits};
@@ -112,20 +112,12 @@ impl Proxy {
         if let Some(listener) = self.metrics_listener.take() {
             let (registry, health) = (self.registry.clone(), self.health.clone());
             let handler: http::Handler = Arc::new(move |path: &str| match path {
-                "/metrics" => metrics_answer(&registry),
-                "/proxyMode" => http::text(200, "text/plain; charset=utf-8", "nftables"),
+                "/metrics" => http::metrics(&registry),
+                "/proxyMode" => http::text(200, http::PLAIN, "nftables"),
                 other => health.answer(other),
             });
             tasks.spawn_critical("proxy metrics", http::serve(listener, handler));
         }
-    }
-}
-
-fn metrics_answer(registry: &Registry) -> http::Answer {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, registry) {
-        Ok(()) => http::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
-        Err(error) => http::text(500, "text/plain; charset=utf-8", error.to_string()),
     }
 }
 

@@ -27,8 +27,8 @@ pub enum SchedulerError {
     Config(String),
     #[error("reading {path}: {source}")]
     Read { path: String, source: std::io::Error },
-    #[error("serving on {address}: {source}")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Serve(#[from] serve::secure::ServeError),
 }
 
 /// Everything that a decision looks at or changes, under one short lock.
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     profiles: Vec<Profile>,
     wake: Notify,
     writes: Arc<Semaphore>,
-    client: Client,
+    pub client: Client,
     pub metrics: Metrics,
     outcomes: Outcomes,
 }

@@ -1,24 +1,16 @@
-//! Health and metrics: /healthz, /livez, /readyz, /metrics under upstream's names.
+//! The scheduler's metrics under upstream's names, and where they are served.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Tasks;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 use crate::config::Options;
 use crate::scheduler::{SchedulerError, Shared};
@@ -85,43 +77,11 @@ impl Metrics {
     }
 }
 
-/// Binds the port and serves until the tasks stop.
+/// Serves until the tasks stop.
 pub(crate) async fn start(options: &Options, shared: Arc<Shared>, tasks: &Tasks) -> Result<(), SchedulerError> {
+    let client = shared.client.clone();
+    let server = serve::Secure { metrics: Arc::new(move || shared.metrics.encode(&shared)), client };
     let address = SocketAddr::new(options.bind_address, options.secure_port);
-    let listener = TcpListener::bind(address).await.map_err(|source| SchedulerError::Listen { address, source })?;
-    let group = tasks.clone();
-    tasks.spawn_critical("scheduler-server", async move {
-        loop {
-            let (stream, _) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let shared = shared.clone();
-            group.spawn("scheduler-connection", async move {
-                let service = service_fn(move |request| answer(request, shared.clone()));
-                if let Err(error) = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-            });
-        }
-    });
+    server.start(address, "kube-scheduler", tasks).await?;
     Ok(())
-}
-
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, text) = match request.uri().path() {
-        "/healthz" | "/livez" | "/readyz" => (StatusCode::OK, "ok".to_owned()),
-        "/metrics" => match shared.metrics.encode(&shared) {
-            Ok(text) => (StatusCode::OK, text),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
-        _ => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    Ok(response)
 }

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("host", 1),
     ("pki", 1),
     ("stream", 1),
+    ("serve", 1),
     ("apiserver", 2),
     ("controllers", 2),
     ("scheduler", 2),
@@ -88,7 +89,7 @@ fn layers(metadata: &cargo_metadata::Metadata, faults: &mut Vec<String>) {
 }
 
 /// Dependencies inside layer 1 that are wanted: the protocol of the store is its own crate, so that the store stays free of gRPC and TLS.
-const SIDEWAYS: &[(&str, &str)] = &[("etcd", "store"), ("etcd", "pki")];
+const SIDEWAYS: &[(&str, &str)] = &[("etcd", "store"), ("etcd", "pki"), ("serve", "client"), ("serve", "pki")];
 
 fn source_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -23,6 +23,7 @@ pub fn run(binary: &Path) -> Result<()> {
         ("busybox nc -l -p 6443 >/dev/null 2>&1 & sleep 0.3;", "", vec!["port 6443 is taken", "--apiserver-bind-port"]),
         ("PATH=/nowhere /usr/bin/env", "", vec!["not found on PATH", "containerd", "apt-get install"]),
         ("", "--container-runtime-endpoint unix:///nowhere.sock", vec!["no container runtime at /nowhere.sock"]),
+        ("faketime -f '2001-01-01 00:00:00'", "", vec!["the clock says 2001-01-01", "Set the clock"]),
         ("setpriv --reuid=65534 --regid=65534 --clear-groups", "", vec!["must run as root", "sudo"]),
     ];
     for (setup, flags, wanted) in cases {
@@ -31,6 +32,9 @@ pub fn run(binary: &Path) -> Result<()> {
             ensure!(text.contains(words), "wanted {words:?} in: {text}");
         }
     }
+    let full = format!("mkdir -p {data} && mount -t tmpfs -o size=16m oxi-small {data} &&");
+    let text = up(&full, "")?;
+    ensure!(text.contains("MB are free on the disk of") && text.contains("--data-dir"), "{text}");
     let dead = host.path("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&dead).context("a socket that nobody serves")?);
     let text = up("", &format!("--container-runtime-endpoint {}", dead.display()))?;

@@ -17,8 +17,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kube::Api;
 use kube::api::PostParams;
-use parking_lot::RwLock;
-use prometheus_client::registry::Registry;
 use rustls::sign::SingleCertAndKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -33,15 +31,18 @@ pub enum ServeError {
     Listen { address: SocketAddr, cause: std::io::Error },
 }
 
+/// Makes the text of `/metrics`.
+pub type Metrics = Arc<dyn Fn() -> Result<String, std::fmt::Error> + Send + Sync>;
+
 /// What the server answers from.
 #[derive(Clone)]
-pub struct Server {
-    pub registry: Arc<RwLock<Registry>>,
+pub struct Secure {
+    pub metrics: Metrics,
     /// Asked about bearer tokens.
     pub client: Client,
 }
 
-impl Server {
+impl Secure {
     /// Listens until the tasks are stopped. Returns the address once connections are taken.
     pub async fn start(self, address: SocketAddr, host: &str, tasks: &Tasks) -> Result<SocketAddr, ServeError> {
         let now = base::clock::now();
@@ -61,14 +62,14 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let connections = tasks.clone();
-        tasks.spawn_critical("controller manager server", async move { self.accept(listener, acceptor, connections).await });
+        tasks.spawn_critical("health and metrics server", async move { self.accept(listener, acceptor, connections).await });
         Ok(bound)
     }
 
     async fn accept(self, listener: TcpListener, acceptor: TlsAcceptor, tasks: Tasks) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => tasks.spawn("controller manager connection", self.clone().connection(stream, acceptor.clone())),
+                Ok((stream, _)) => tasks.spawn("health or metrics connection", self.clone().connection(stream, acceptor.clone())),
                 Err(error) => {
                     // Out of file descriptors, mostly: some will be free again.
                     tracing::warn!(%error, "accepting a connection failed");
@@ -101,7 +102,10 @@ impl Server {
         match path {
             "/healthz" | "/livez" | "/readyz" => text(StatusCode::OK, "ok"),
             "/metrics" => match self.may_read(path, token).await {
-                Ok(true) => self.metrics(),
+                Ok(true) => match (self.metrics)() {
+                    Ok(encoded) => text(StatusCode::OK, encoded),
+                    Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics"),
+                },
                 Ok(false) => text(StatusCode::FORBIDDEN, "Forbidden"),
                 Err(error) => {
                     tracing::warn!(%error, "cannot ask who may read metrics");
@@ -109,14 +113,6 @@ impl Server {
                 }
             },
             _ => text(StatusCode::NOT_FOUND, "404 page not found"),
-        }
-    }
-
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let mut encoded = String::new();
-        match prometheus_client::encoding::text::encode(&mut encoded, &self.registry.read()) {
-            Ok(()) => text(StatusCode::OK, encoded),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics"),
         }
     }
 
@@ -161,7 +157,7 @@ mod tests {
         let review = |ok: bool| json!({"spec": {}, "status": {"authenticated": ok, "user": {"username": "prometheus"}}}).to_string();
         let access = |ok: bool| json!({"spec": {}, "status": {"allowed": ok}}).to_string();
         let script = Script::new([review(false), review(true), access(false), review(true), access(true)]);
-        let server = Server { registry: Arc::default(), client: script.client() };
+        let server = Secure { metrics: Arc::new(|| Ok(String::new())), client: script.client() };
         let mut codes =
             vec![server.answer("/healthz", None).await.status().as_u16(), server.answer("/metrics", None).await.status().as_u16()];
         for _ in 0..3 {
@@ -174,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn serves_over_tls() {
         let (script, tasks) = (Script::new([]), Tasks::new());
-        let server = Server { registry: Arc::default(), client: script.client() };
+        let server = Secure { metrics: Arc::new(|| Ok(String::new())), client: script.client() };
         let address = server.start(([127, 0, 0, 1], 0).into(), "test", &tasks).await.expect("it listens");
         assert_ne!(address.port(), 0);
         let stream = TcpStream::connect(address).await.expect("it takes connections");

@@ -1,4 +1,4 @@
-//! Small answers to GET over HTTP/1.1: health, metrics. Must never serve anything that needs authorization.
+//! Small answers to GET over HTTP/1.1 without TLS: health, metrics. Must never serve anything that needs authorization.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -9,7 +9,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+
+/// The content type of short texts.
+pub const PLAIN: &str = "text/plain; charset=utf-8";
 
 pub type Answer = Response<Full<Bytes>>;
 
@@ -22,7 +26,16 @@ pub fn text(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> 
 }
 
 pub fn not_found() -> Answer {
-    text(404, "text/plain; charset=utf-8", "404 page not found\n")
+    text(404, PLAIN, "404 page not found\n")
+}
+
+/// What a scraper gets.
+pub fn metrics(registry: &Registry) -> Answer {
+    let mut encoded = String::new();
+    match prometheus_client::encoding::text::encode(&mut encoded, registry) {
+        Ok(()) => text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", encoded),
+        Err(error) => text(500, PLAIN, error.to_string()),
+    }
 }
 
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
