@@ -9,7 +9,7 @@ const GRPC_TOO_LARGE: &str = "grpc: received message larger than max";
 pub(crate) const TONIC_TOO_LARGE: &str = "decoded message length too large";
 
 /// The errors that are a code and a fixed text both ways.
-fn fixed() -> [(KvError, Code); 47] {
+fn fixed() -> [(KvError, Code); 48] {
     use AuthError::*;
     use KvError::*;
     [
@@ -53,6 +53,7 @@ fn fixed() -> [(KvError, Code); 47] {
         (Auth(RoleEmpty), Code::InvalidArgument),
         (Auth(PermissionNotGiven), Code::InvalidArgument),
         (Auth(AuthFailed), Code::InvalidArgument),
+        (Auth(NoPasswordUser), Code::Unknown),
         (Auth(PermissionDenied), Code::PermissionDenied),
         (Auth(RoleNotGranted), Code::FailedPrecondition),
         (Auth(PermissionNotGranted), Code::FailedPrecondition),
@@ -104,6 +105,11 @@ pub fn from_status(status: &Status) -> KvError {
     }
 }
 
+/// An error as gRPC in Go writes it into a text.
+pub fn as_go_says(status: &Status) -> String {
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
 pub fn stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
@@ -115,10 +121,6 @@ pub fn invalid_sort() -> Status {
 /// For a request that needs more than one member.
 pub fn one_member(what: &str) -> Status {
     Status::unimplemented(format!("etcdserver: {what} is not supported: this server runs as a cluster of one member"))
-}
-
-pub fn auth_not_enabled() -> Status {
-    Status::failed_precondition("etcdserver: authentication is not enabled")
 }
 
 #[cfg(test)]

@@ -92,6 +92,9 @@ pub struct Options {
     pub web: Web,
     #[command(flatten)]
     #[serde(flatten)]
+    pub auth: AuthOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
     pub accepted: Accepted,
 }
 
@@ -112,6 +115,27 @@ pub struct Web {
 impl Default for Web {
     fn default() -> Self {
         Self { enable_grpc_gateway: true, cors: "*".into(), host_whitelist: "*".into() }
+    }
+}
+
+/// Users' passwords and tokens.
+#[derive(Args, Clone, Debug, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct AuthOptions {
+    /// `simple`, or `jwt,sign-method=METHOD,priv-key=FILE,pub-key=FILE,ttl=DURATION`.
+    #[arg(long, env = "ETCD_AUTH_TOKEN", default_value = "simple")]
+    pub auth_token: String,
+    /// How hard hashes of passwords are to find: 4 to 31, each twice as hard as the one before.
+    #[arg(long, env = "ETCD_BCRYPT_COST", default_value_t = 10)]
+    pub bcrypt_cost: u32,
+    /// Seconds that a simple token lives unused.
+    #[arg(long, env = "ETCD_AUTH_TOKEN_TTL", default_value_t = 300)]
+    pub auth_token_ttl: u64,
+}
+
+impl Default for AuthOptions {
+    fn default() -> Self {
+        Self { auth_token: "simple".into(), bcrypt_cost: 10, auth_token_ttl: 300 }
     }
 }
 
@@ -251,6 +275,7 @@ impl Default for Options {
             max_concurrent_streams: u32::MAX,
             watch_progress_notify_interval: "10m".into(),
             web: Web::default(),
+            auth: AuthOptions::default(),
             accepted: Accepted::default(),
         }
     }

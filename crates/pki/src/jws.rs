@@ -1,13 +1,11 @@
-//! JSON Web Signatures of service-account tokens (RFC 7515): ES256, ES384 and RS256, over ring. Knows signatures and key ids, not claims.
-//! Upstream: pkg/serviceaccount/jwt.go.
+//! JSON Web Signatures (RFC 7515) over ring: of service-account tokens (ES256, ES384, RS256; upstream: pkg/serviceaccount/jwt.go) and, with the other
+//! methods of their kinds of keys (RFC 7518), of etcd's tokens. A key has one method: what a token says of its own is only compared with it. Knows
+//! signatures and key ids, not claims.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{
-    self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
-};
+use ring::signature::{self, EcdsaKeyPair, RsaKeyPair, UnparsedPublicKey};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -21,14 +19,66 @@ enum Algorithm {
     Es256,
     Es384,
     Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
 }
 
 impl Algorithm {
+    const ALL: [Self; 8] = [Self::Es256, Self::Es384, Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
+
     fn name(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+        }
+    }
+
+    /// What keys of its kind do unless they are told otherwise.
+    fn usual(self) -> Self {
+        match self {
+            Self::Es256 | Self::Es384 => self,
+            _ => Self::Rs256,
+        }
+    }
+
+    /// The method of this name, for a key that does `self`.
+    fn instead(self, name: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|known| known.name() == name);
+        known.filter(|known| known.usual() == self.usual()).ok_or_else(|| Error::Key(format!("{name} cannot be done with this key")))
+    }
+
+    fn verification(self) -> &'static dyn signature::VerificationAlgorithm {
+        match self {
+            Self::Es256 => &signature::ECDSA_P256_SHA256_FIXED,
+            Self::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
+            Self::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Self::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+            Self::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+            Self::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Self::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+            Self::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+        }
+    }
+
+    /// How RSA keys sign; `None` for the others.
+    fn padding(self) -> Option<&'static dyn signature::RsaEncoding> {
+        match self {
+            Self::Es256 | Self::Es384 => None,
+            Self::Rs256 => Some(&signature::RSA_PKCS1_SHA256),
+            Self::Rs384 => Some(&signature::RSA_PKCS1_SHA384),
+            Self::Rs512 => Some(&signature::RSA_PKCS1_SHA512),
+            Self::Ps256 => Some(&signature::RSA_PSS_SHA256),
+            Self::Ps384 => Some(&signature::RSA_PSS_SHA384),
+            Self::Ps512 => Some(&signature::RSA_PSS_SHA512),
         }
     }
 }
@@ -78,13 +128,14 @@ impl VerifyingKey {
         Ok(keys)
     }
 
+    /// The same key with another method (`RS512`, ...) of its kind.
+    pub fn with_method(mut self, name: &str) -> Result<Self> {
+        self.algorithm = self.algorithm.instead(name)?;
+        Ok(self)
+    }
+
     fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let algorithm: &dyn signature::VerificationAlgorithm = match self.algorithm {
-            Algorithm::Es256 => &ECDSA_P256_SHA256_FIXED,
-            Algorithm::Es384 => &ECDSA_P384_SHA384_FIXED,
-            Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
-        };
-        UnparsedPublicKey::new(algorithm, &self.raw).verify(message, signature).is_ok()
+        UnparsedPublicKey::new(self.algorithm.verification(), &self.raw).verify(message, signature).is_ok()
     }
 
     /// The key as a member of a JSON Web Key Set (RFC 7517), as `/openid/v1/jwks` shows it.
@@ -92,9 +143,9 @@ impl VerifyingKey {
         let (first, second) = (URL_SAFE_NO_PAD.encode(&self.parts.0), URL_SAFE_NO_PAD.encode(&self.parts.1));
         let (id, alg) = (&self.id, self.algorithm.name());
         match self.algorithm {
-            Algorithm::Rs256 => json!({"use": "sig", "kty": "RSA", "kid": id, "alg": alg, "n": first, "e": second}),
             Algorithm::Es256 => json!({"use": "sig", "kty": "EC", "kid": id, "crv": "P-256", "alg": alg, "x": first, "y": second}),
             Algorithm::Es384 => json!({"use": "sig", "kty": "EC", "kid": id, "crv": "P-384", "alg": alg, "x": first, "y": second}),
+            _ => json!({"use": "sig", "kty": "RSA", "kid": id, "alg": alg, "n": first, "e": second}),
         }
     }
 }
@@ -129,15 +180,21 @@ impl SigningKey {
         let der = key.to_der();
         let refused = |e: ring::error::KeyRejected| Error::Key(e.to_string());
         let key = match public.algorithm {
-            Algorithm::Es256 => {
-                Signing::Ecdsa(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der(), &random).map_err(refused)?)
-            }
-            Algorithm::Es384 => {
-                Signing::Ecdsa(EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, der.secret_der(), &random).map_err(refused)?)
-            }
-            Algorithm::Rs256 => Signing::Rsa(RsaKeyPair::from_pkcs8(der.secret_der()).map_err(refused)?),
+            Algorithm::Es256 => Signing::Ecdsa(
+                EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_der(), &random).map_err(refused)?,
+            ),
+            Algorithm::Es384 => Signing::Ecdsa(
+                EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, der.secret_der(), &random).map_err(refused)?,
+            ),
+            _ => Signing::Rsa(RsaKeyPair::from_pkcs8(der.secret_der()).map_err(refused)?),
         };
         Ok(Self { public, key, random })
+    }
+
+    /// The same key with another method (`RS512`, ...) of its kind.
+    pub fn with_method(mut self, name: &str) -> Result<Self> {
+        self.public = self.public.with_method(name)?;
+        Ok(self)
     }
 
     /// The compact serialization of `claims` (a JSON object) with its signature.
@@ -151,7 +208,8 @@ impl SigningKey {
             Signing::Ecdsa(key) => key.sign(&self.random, token.as_bytes()).map_err(refused)?.as_ref().to_vec(),
             Signing::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &self.random, token.as_bytes(), &mut signature).map_err(refused)?;
+                let padding = self.public.algorithm.padding().ok_or_else(|| Error::Key("an RSA key with another key's method".into()))?;
+                key.sign(padding, &self.random, token.as_bytes(), &mut signature).map_err(refused)?;
                 signature
             }
         };
@@ -170,16 +228,41 @@ pub fn peek_claims(token: &str) -> Option<Value> {
 
 /// Verifies a compact token with the key that its header names (or, without `kid`, with any) and returns the claims as they were signed.
 pub fn verify(token: &str, keys: &[VerifyingKey]) -> Option<Vec<u8>> {
-    let (message, signature) = token.rsplit_once('.')?;
-    let (header, claims) = message.split_once('.')?;
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-    let (alg, kid) = (header.get("alg")?.as_str()?, header.get("kid").and_then(Value::as_str).unwrap_or_default());
-    keys.iter()
-        .filter(|key| key.algorithm.name() == alg && (kid.is_empty() || key.id == kid))
-        .any(|key| key.verify(message.as_bytes(), &signature))
-        .then(|| URL_SAFE_NO_PAD.decode(claims).ok())
-        .flatten()
+    let parts = Parts::of(token)?;
+    let kid = parts.header.get("kid").and_then(Value::as_str).unwrap_or_default();
+    keys.iter().filter(|key| kid.is_empty() || key.id == kid).any(|key| parts.verify(key)).then_some(parts.claims)
+}
+
+/// Verifies a compact token with this key, whatever key its header names, and returns the claims as they were signed.
+pub fn verify_with(token: &str, key: &VerifyingKey) -> Option<Vec<u8>> {
+    let parts = Parts::of(token)?;
+    parts.verify(key).then_some(parts.claims)
+}
+
+struct Parts<'a> {
+    /// What was signed.
+    message: &'a str,
+    header: Value,
+    claims: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a str) -> Option<Self> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        Some(Self {
+            message,
+            header: serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?,
+            claims: URL_SAFE_NO_PAD.decode(claims).ok()?,
+            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
+        })
+    }
+
+    fn verify(&self, key: &VerifyingKey) -> bool {
+        let is_its_method = self.header.get("alg").and_then(Value::as_str) == Some(key.algorithm.name());
+        is_its_method && key.verify(self.message.as_bytes(), &self.signature)
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +280,7 @@ mod tests {
         assert!(verify(&token, &[stranger.public]).is_none());
         let (message, signature) = token.rsplit_once('.').unwrap();
         let (header, _) = message.split_once('.').unwrap();
+        assert_eq!(verify_with(&token, &keys[0]).unwrap(), br#"{"sub":"a"}"#);
         let forged = format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(r#"{"sub":"b"}"#));
         assert!(verify(&forged, &keys).is_none());
     }
@@ -206,6 +290,25 @@ mod tests {
         round_trip(include_str!("../testdata/p256-sec1.pem"), "ES256");
         round_trip(include_str!("../testdata/p384-sec1.pem"), "ES384");
         round_trip(include_str!("../testdata/rsa-pkcs1.pem"), "RS256");
+    }
+
+    #[test]
+    fn a_key_has_one_method() {
+        let rsa = || SigningKey::new(&PrivateKey::from_pem(include_str!("../testdata/rsa-pkcs1.pem")).unwrap()).unwrap();
+        for method in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
+            let key = rsa().with_method(method).unwrap();
+            let token = key.sign(b"{}").unwrap();
+            for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
+                let verifier = key.public.clone().with_method(other).unwrap();
+                assert_eq!(verify_with(&token, &verifier).is_some(), method == other, "{method} {other}");
+            }
+        }
+        for wrong in ["ES256", "HS256", "none", "", "rs256"] {
+            assert!(rsa().with_method(wrong).is_err(), "{wrong}");
+        }
+        let ecdsa = SigningKey::new(&PrivateKey::generate().unwrap()).unwrap();
+        assert!(ecdsa.public.clone().with_method("ES256").is_ok());
+        assert!(ecdsa.public.with_method("ES384").is_err());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What all services share: the store, who we are, the metrics. Holds no behaviour of a single service.
 
 use store::{Engine, Kv, KvError, Member, Revision};
-use tonic::Status;
+use tonic::{Request, Status};
 
+use super::auth::Gate;
 use super::identity::Identity;
 use super::metrics::Metrics;
 use crate::errors;
@@ -10,7 +11,9 @@ use crate::pb;
 use crate::snapshot::save::Cluster;
 
 pub struct Core {
+    /// Nobody's: for what a client asks take `engine_for`, for the server's own work one that acts as `store::Identity::Server`.
     pub engine: Engine,
+    pub gate: Gate,
     pub identity: Identity,
     pub member: pb::Member,
     pub metrics: Metrics,
@@ -20,6 +23,16 @@ pub struct Core {
 }
 
 impl Core {
+    /// The store in the name of whoever sent the request.
+    pub fn engine_for<T>(&self, request: &Request<T>) -> Engine {
+        self.engine.acting_as(request.extensions().get::<store::Identity>().cloned().unwrap_or_default())
+    }
+
+    /// The store for what the server does by itself.
+    pub fn own_engine(&self) -> Engine {
+        self.engine.acting_as(store::Identity::Server)
+    }
+
     pub fn header_at(&self, revision: Revision) -> pb::ResponseHeader {
         let Identity { cluster_id, member_id, term } = self.identity;
         pb::ResponseHeader { cluster_id, member_id, revision, raft_term: term }

@@ -31,19 +31,21 @@ impl pb::election_server::Election for ElectionService {
     type ObserveStream = ReceiverStream<Result<pb::LeaderResponse, Status>>;
 
     async fn campaign(&self, request: Request<pb::CampaignRequest>) -> Result<Response<pb::CampaignResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let pb::CampaignRequest { name, lease, value } = request.into_inner();
-        let mut place = Place::join(&self.0, &name, lease, value).await?;
+        let mut place = Place::join(&self.0, engine, &name, lease, value).await?;
         let revision = place.wait_first().await?;
         let leader = pb::LeaderKey { name, key: place.key.clone(), rev: place.revision, lease: place.lease };
         Ok(Response::new(pb::CampaignResponse { header: Some(self.0.header_at(revision)), leader: Some(leader) }))
     }
 
     async fn proclaim(&self, request: Request<pb::ProclaimRequest>) -> Result<Response<pb::ProclaimResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let pb::ProclaimRequest { leader, value } = request.into_inner();
         let leader = named(leader)?;
         let is_same = Compare { range: KeyRange::one(leader.key.clone()), op: CompareOp::Equal, target: CompareTarget::Create(leader.rev) };
         let put = Op::Put(PutRequest { lease: leader.lease, ..PutRequest::new(leader.key, value) });
-        let done = self.0.engine.txn(Txn { compare: vec![is_same], success: vec![put], failure: Vec::new() }).await;
+        let done = engine.txn(Txn { compare: vec![is_same], success: vec![put], failure: Vec::new() }).await;
         let done = done.map_err(|error| self.0.refuse(error))?;
         if !done.succeeded {
             return Err(not_leader());
@@ -52,19 +54,21 @@ impl pb::election_server::Election for ElectionService {
     }
 
     async fn leader(&self, request: Request<pb::LeaderRequest>) -> Result<Response<pb::LeaderResponse>, Status> {
-        let (leader, revision) = first(&self.0.engine, &request.into_inner().name).await.map_err(|error| self.0.refuse(error))?;
+        let (leader, revision) =
+            first(&self.0.engine_for(&request), &request.get_ref().name).await.map_err(|error| self.0.refuse(error))?;
         let leader = leader.ok_or_else(|| Status::unknown("election: no leader"))?;
         Ok(Response::new(pb::LeaderResponse { header: Some(self.0.header_at(revision)), kv: Some(leader.into()) }))
     }
 
     async fn observe(&self, request: Request<pb::LeaderRequest>) -> Result<Response<Self::ObserveStream>, Status> {
+        let engine = self.0.engine_for(&request);
         let name = request.into_inner().name;
         let (leaders, stream) = mpsc::channel(LEADERS);
         let core = self.0.clone();
         self.0.tasks.spawn("etcd election observer", async move {
             tokio::select! {
                 () = leaders.closed() => {}
-                Err(error) = observe(&core, &name, &leaders) => {
+                Err(error) = observe(&core, &engine, &name, &leaders) => {
                     let _ = leaders.send(Err(core.refuse(error))).await;
                 }
             }
@@ -73,8 +77,9 @@ impl pb::election_server::Election for ElectionService {
     }
 
     async fn resign(&self, request: Request<pb::ResignRequest>) -> Result<Response<pb::ResignResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let leader = named(request.into_inner().leader)?;
-        let done = line::leave(&self.0.engine, leader.key, leader.rev).await.map_err(|error| self.0.refuse(error))?;
+        let done = line::leave(&engine, leader.key, leader.rev).await.map_err(|error| self.0.refuse(error))?;
         Ok(Response::new(pb::ResignResponse { header: Some(self.0.header_at(done.revision)) }))
     }
 }
@@ -91,16 +96,21 @@ async fn first(engine: &Engine, name: &Bytes) -> Result<(Option<KeyValue>, Revis
 }
 
 /// Tells each leader and each of its values, until the store ends.
-async fn observe(core: &Core, name: &Bytes, leaders: &mpsc::Sender<Result<pb::LeaderResponse, Status>>) -> Result<(), KvError> {
+async fn observe(
+    core: &Core,
+    engine: &Engine,
+    name: &Bytes,
+    leaders: &mpsc::Sender<Result<pb::LeaderResponse, Status>>,
+) -> Result<(), KvError> {
     loop {
-        let (leader, revision) = first(&core.engine, name).await?;
+        let (leader, revision) = first(engine, name).await?;
         let Some(leader) = leader else {
             let joining = WatchRequest { no_delete: true, ..WatchRequest::new(KeyRange::prefix(line::prefix(name)), revision + 1) };
-            let mut watch = core.engine.watch(joining).await?;
+            let mut watch = engine.watch(joining).await?;
             while watch.next().await?.events.is_empty() {}
             continue;
         };
-        let mut watch = core.engine.watch(WatchRequest::new(KeyRange::one(leader.key.clone()), revision + 1)).await?;
+        let mut watch = engine.watch(WatchRequest::new(KeyRange::one(leader.key.clone()), revision + 1)).await?;
         let tell = async |revision, kv: KeyValue| {
             let told = pb::LeaderResponse { header: Some(core.header_at(revision)), kv: Some(kv.into()) };
             // An observer that is gone is noticed by whoever runs this.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Kv, KvError, Op, OpResponse, Txn, TxnResponse};
+use store::{Engine, Kv, KvError, Op, OpResponse, Txn, TxnResponse};
 use tonic::{Request, Response, Status};
 
 use super::core::Core;
@@ -12,9 +12,9 @@ use crate::pb;
 pub struct KvService(pub Arc<Core>);
 
 impl KvService {
-    async fn write(&self, op: Op) -> Result<(i64, OpResponse), Status> {
+    async fn write(&self, engine: &Engine, op: Op) -> Result<(i64, OpResponse), Status> {
         let txn = Txn { success: vec![op], ..Txn::default() };
-        let TxnResponse { revision, mut responses, .. } = self.0.engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
+        let TxnResponse { revision, mut responses, .. } = engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
         match responses.pop() {
             Some(response) => Ok((revision, response)),
             None => Err(self.mismatch()),
@@ -29,22 +29,24 @@ impl KvService {
 #[tonic::async_trait]
 impl pb::kv_server::Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let request = convert::range_from_pb(request.into_inner())?;
         self.0.metrics.ranges.inc();
-        let response = self.0.engine.range(request).await.map_err(|error| self.0.refuse(error))?;
+        let response = engine.range(request).await.map_err(|error| self.0.refuse(error))?;
         let header = self.0.header_at(response.revision);
         Ok(Response::new(convert::range_response_to_pb(response, Some(header))))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.0.metrics.puts.inc();
+        let engine = self.0.engine_for(&request);
         let request = convert::put_from_pb(request.into_inner());
         self.0.metrics.put_bytes.inc_by((request.key.len() + request.value.len()) as u64);
         let lease = request.lease;
-        let (revision, response) = match self.write(Op::Put(request)).await {
+        let (revision, response) = match self.write(&engine, Op::Put(request)).await {
             // A put alone looks for its lease first, one in a transaction for its key (server/etcdserver/apply.go).
             Err(status) if lease != 0 && status.message() == KvError::KeyNotFound.to_string() => {
-                self.0.engine.lease_status(lease).await.map_err(|error| self.0.refuse(error))?;
+                engine.lease_status(lease).await.map_err(|error| self.0.refuse(error))?;
                 return Err(status);
             }
             written => written?,
@@ -56,7 +58,8 @@ impl pb::kv_server::Kv for KvService {
 
     async fn delete_range(&self, request: Request<pb::DeleteRangeRequest>) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.0.metrics.deletes.inc();
-        let (revision, response) = self.write(Op::Delete(convert::delete_from_pb(request.into_inner()))).await?;
+        let engine = self.0.engine_for(&request);
+        let (revision, response) = self.write(&engine, Op::Delete(convert::delete_from_pb(request.into_inner()))).await?;
         let OpResponse::Delete { deleted, prev_kvs } = response else { return Err(self.mismatch()) };
         let header = Some(self.0.header_at(revision));
         let prev_kvs = prev_kvs.into_iter().map(Into::into).collect();
@@ -64,16 +67,18 @@ impl pb::kv_server::Kv for KvService {
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let txn = convert::txn_from_pb(request.into_inner())?;
         self.0.metrics.txns.inc();
-        let response = self.0.engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
+        let response = engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;
         let header = self.0.header_at(response.revision);
         Ok(Response::new(convert::txn_response_to_pb(response, header)))
     }
 
     async fn compact(&self, request: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let pb::CompactionRequest { revision, physical } = request.into_inner();
-        self.0.engine.compact(revision, physical).await.map_err(|error| self.0.refuse(error))?;
+        engine.compact(revision, physical).await.map_err(|error| self.0.refuse(error))?;
         Ok(Response::new(pb::CompactionResponse { header: Some(self.0.header()) }))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Kv, KvError};
+use store::{Engine, Kv, KvError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,17 +21,18 @@ impl pb::lease_server::Lease for LeaseService {
     type LeaseKeepAliveStream = ReceiverStream<Result<pb::LeaseKeepAliveResponse, Status>>;
 
     async fn lease_grant(&self, request: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
         // Too short is stretched by the store.
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
-        let granted = self.0.engine.lease_grant(id, ttl).await.map_err(|error| self.0.refuse(error))?;
+        let granted = engine.lease_grant(id, ttl).await.map_err(|error| self.0.refuse(error))?;
         self.0.metrics.leases_granted.inc();
         let ttl = seconds(granted.granted_ttl);
         Ok(Response::new(pb::LeaseGrantResponse { header: Some(self.0.header()), id: granted.id, ttl, error: String::new() }))
     }
 
     async fn lease_revoke(&self, request: Request<pb::LeaseRevokeRequest>) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        self.0.engine.lease_revoke(request.into_inner().id).await.map_err(|error| self.0.refuse(error))?;
+        self.0.engine_for(&request).lease_revoke(request.get_ref().id).await.map_err(|error| self.0.refuse(error))?;
         self.0.metrics.leases_revoked.inc();
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.0.header()) }))
     }
@@ -40,12 +41,13 @@ impl pb::lease_server::Lease for LeaseService {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let engine = self.0.engine_for(&request);
         let mut requests = request.into_inner();
         let (answers, stream) = mpsc::channel(ANSWERS);
         let core = self.0.clone();
         self.0.tasks.spawn("etcd keep-alive", async move {
             while let Ok(Some(request)) = requests.message().await {
-                let answer = keep_alive(&core, request.id).await;
+                let answer = keep_alive(&core, &engine, request.id).await;
                 let is_last = answer.is_err();
                 if answers.send(answer).await.is_err() || is_last {
                     return;
@@ -59,9 +61,13 @@ impl pb::lease_server::Lease for LeaseService {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let engine = self.0.engine_for(&request);
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        if keys {
+            engine.check_lease_keys(id).map_err(|error| self.0.refuse(error))?;
+        }
         let header = Some(self.0.header());
-        Ok(Response::new(match self.0.engine.lease_status(id).await {
+        Ok(Response::new(match engine.lease_status(id).await {
             Ok(status) => pb::LeaseTimeToLiveResponse {
                 header,
                 id,
@@ -74,15 +80,15 @@ impl pb::lease_server::Lease for LeaseService {
         }))
     }
 
-    async fn lease_leases(&self, _request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let ids = self.0.engine.leases().await.map_err(|error| self.0.refuse(error))?;
+    async fn lease_leases(&self, request: Request<pb::LeaseLeasesRequest>) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let ids = self.0.engine_for(&request).leases().await.map_err(|error| self.0.refuse(error))?;
         let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         Ok(Response::new(pb::LeaseLeasesResponse { header: Some(self.0.header()), leases }))
     }
 }
 
-async fn keep_alive(core: &Core, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    let ttl = match core.engine.lease_keep_alive(id).await {
+async fn keep_alive(core: &Core, engine: &Engine, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let ttl = match engine.lease_keep_alive(id).await {
         Ok(ttl) => {
             core.metrics.leases_renewed.inc();
             seconds(ttl)

@@ -16,6 +16,8 @@ const DEFAULT_TTL: Duration = Duration::from_secs(60);
 /// A key in the line. Dropping it leaves the line, unless it is kept.
 pub struct Place {
     core: Arc<Core>,
+    /// In the name of whoever waits.
+    engine: Engine,
     prefix: Bytes,
     pub key: Bytes,
     pub lease: LeaseId,
@@ -31,25 +33,24 @@ pub fn prefix(name: &[u8]) -> Bytes {
 
 impl Place {
     /// Joins the line, or takes up the place that the lease has in it; then the value is renewed.
-    pub async fn join(core: &Arc<Core>, name: &[u8], lease: LeaseId, value: Bytes) -> Result<Self, Status> {
+    pub async fn join(core: &Arc<Core>, engine: Engine, name: &[u8], lease: LeaseId, value: Bytes) -> Result<Self, Status> {
         let refuse = |error| core.refuse(error);
-        let lease = if lease == 0 { core.engine.lease_grant(0, DEFAULT_TTL).await.map_err(refuse)?.id } else { lease };
+        let lease = if lease == 0 { engine.lease_grant(0, DEFAULT_TTL).await.map_err(refuse)?.id } else { lease };
         let prefix = prefix(name);
         let key = Bytes::from([&prefix[..], format!("{lease:x}").as_bytes()].concat());
         let put = Op::Put(PutRequest { lease, ..PutRequest::new(key.clone(), value.clone()) });
         let get = Op::Range(RangeRequest::new(KeyRange::one(key.clone())));
         let is_new = Compare { range: KeyRange::one(key.clone()), op: CompareOp::Equal, target: CompareTarget::Create(0) };
-        let joined =
-            core.engine.txn(Txn { compare: vec![is_new], success: vec![put.clone()], failure: vec![get] }).await.map_err(refuse)?;
+        let joined = engine.txn(Txn { compare: vec![is_new], success: vec![put.clone()], failure: vec![get] }).await.map_err(refuse)?;
         let revision = match joined.responses.first() {
             Some(OpResponse::Range(found)) => found.kvs.first().map_or(joined.revision, |kv| kv.create_revision),
             _ => joined.revision,
         };
-        let place = Self { core: core.clone(), prefix, key, lease, revision, is_kept: false };
+        let place = Self { core: core.clone(), engine, prefix, key, lease, revision, is_kept: false };
         if let Some(OpResponse::Range(found)) = joined.responses.first()
             && found.kvs.first().is_some_and(|kv| kv.value != value)
         {
-            place.core.engine.txn(Txn { success: vec![put], ..Txn::default() }).await.map_err(refuse)?;
+            place.engine.txn(Txn { success: vec![put], ..Txn::default() }).await.map_err(refuse)?;
         }
         Ok(place)
     }
@@ -57,10 +58,9 @@ impl Place {
     /// Waits until all who came earlier have left, and keeps the place. `NotFound` where the place itself went meanwhile.
     pub async fn wait_first(&mut self) -> Result<Revision, Status> {
         while let Some((ahead, revision)) = self.ahead().await.map_err(|error| self.core.refuse(error))? {
-            wait_gone(&self.core.engine, ahead, revision).await.map_err(|error| self.core.refuse(error))?;
+            wait_gone(&self.engine, ahead, revision).await.map_err(|error| self.core.refuse(error))?;
         }
-        let own =
-            self.core.engine.range(RangeRequest::new(KeyRange::one(self.key.clone()))).await.map_err(|error| self.core.refuse(error))?;
+        let own = self.engine.range(RangeRequest::new(KeyRange::one(self.key.clone()))).await.map_err(|error| self.core.refuse(error))?;
         if own.kvs.first().is_none_or(|kv| kv.create_revision != self.revision) {
             return Err(Status::unknown("mutex: session is expired"));
         }
@@ -77,7 +77,7 @@ impl Place {
             keys_only: true,
             ..RangeRequest::new(KeyRange::prefix(self.prefix.clone())).limit(1)
         };
-        let found = self.core.engine.range(request).await?;
+        let found = self.engine.range(request).await?;
         Ok(found.kvs.into_iter().next().map(|kv| (kv.key, found.revision)))
     }
 }
@@ -89,7 +89,8 @@ impl Drop for Place {
         }
         let (core, key, revision) = (self.core.clone(), self.key.clone(), self.revision);
         self.core.tasks.spawn("etcd leaves a line", async move {
-            if let Err(error) = leave(&core.engine, key, revision).await {
+            // Whoever made the place may not be known any more.
+            if let Err(error) = leave(&core.own_engine(), key, revision).await {
                 tracing::warn!(%error, "a place in a line could not be given up: it ends with its lease");
             }
         });

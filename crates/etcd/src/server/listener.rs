@@ -12,12 +12,14 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pki::tls::{ClientAuth, ServingCertificate};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tower::Service;
 
+use super::auth::PeerName;
 use super::authority::Lenient;
 use super::core::Core;
 use super::gateway::{self, Access};
@@ -166,24 +168,38 @@ impl Kind {
 
 async fn connection(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>, handler: impl Handler) -> Result<(), String> {
     match tls {
-        None => http(TokioIo::new(Lenient::new(stream)), handler).await,
+        None => http(TokioIo::new(Lenient::new(stream)), None, handler).await,
         Some(tls) => {
             let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await;
             let stream = handshake.map_err(|_| "TLS handshake timed out".to_owned())?.map_err(|error| format!("TLS handshake: {error}"));
             if let Err(error) = &stream {
                 tracing::warn!(error, "a client was rejected");
             }
-            http(TokioIo::new(Lenient::new(stream?)), handler).await
+            let stream = stream?;
+            let peer = peer_name(stream.get_ref().1.peer_certificates());
+            http(TokioIo::new(Lenient::new(stream)), peer, handler).await
         }
     }
 }
 
-async fn http<I, H: Handler>(io: I, handler: H) -> Result<(), String>
+/// What the client's certificate, which the handshake has verified, calls him.
+fn peer_name(certificates: Option<&[CertificateDer<'static>]>) -> Option<PeerName> {
+    let certificate = pki::Certificate::from_der(certificates?.first()?.clone());
+    certificate
+        .map_err(|error| tracing::warn!(%error, "a client's certificate cannot be read"))
+        .ok()
+        .map(|found| PeerName(found.common_name.into()))
+}
+
+async fn http<I, H: Handler>(io: I, peer: Option<PeerName>, handler: H) -> Result<(), String>
 where
     I: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
     let streams = handler.max_concurrent_streams();
-    let service = hyper::service::service_fn(move |request| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         let answer = handler.clone().handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -270,19 +286,21 @@ impl Router {
         }
     }
 
-    async fn dispatch(&mut self, request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
+    async fn dispatch(&mut self, mut request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
         let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
-        let answer: Answer = match service {
-            "etcdserverpb.KV" => self.kv.call(request),
-            "etcdserverpb.Watch" => self.watch.call(request),
-            "etcdserverpb.Lease" => self.lease.call(request),
-            "etcdserverpb.Cluster" => self.cluster.call(request),
-            "etcdserverpb.Maintenance" => self.maintenance.call(request),
-            "etcdserverpb.Auth" => self.auth.call(request),
-            "v3lockpb.Lock" => self.lock.call(request),
-            "v3electionpb.Election" => self.election.call(request),
+        let refused = self.core.gate.admit(&self.core.engine, service, method, &mut request).await.err();
+        let answer: Answer = match (service, refused) {
+            (_, Some(status)) => Box::pin(async move { Ok(status.into_http()) }),
+            ("etcdserverpb.KV", None) => self.kv.call(request),
+            ("etcdserverpb.Watch", None) => self.watch.call(request),
+            ("etcdserverpb.Lease", None) => self.lease.call(request),
+            ("etcdserverpb.Cluster", None) => self.cluster.call(request),
+            ("etcdserverpb.Maintenance", None) => self.maintenance.call(request),
+            ("etcdserverpb.Auth", None) => self.auth.call(request),
+            ("v3lockpb.Lock", None) => self.lock.call(request),
+            ("v3electionpb.Election", None) => self.election.call(request),
             _ => return unknown(),
         };
         let Some((call, kind)) = self.core.metrics.calls.of(service, method) else { return answer.await };

@@ -20,7 +20,11 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let alarms = alarms::answer(&self.0, &self.0.engine, request.into_inner()).await.map_err(|error| self.0.refuse(error))?;
+        let engine = self.0.engine_for(&request);
+        if request.get_ref().action != i32::from(pb::alarm_request::AlarmAction::Get) {
+            engine.check_root().map_err(|error| self.0.refuse(error))?;
+        }
+        let alarms = alarms::answer(&self.0, &engine, request.into_inner()).await.map_err(|error| self.0.refuse(error))?;
         Ok(Response::new(pb::AlarmResponse { header: Some(self.0.header()), alarms }))
     }
 

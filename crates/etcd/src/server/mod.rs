@@ -70,6 +70,7 @@ impl Server {
         for flag in options.accepted.given() {
             tracing::info!(flag, "this flag has no effect here");
         }
+        let gate = auth::Gate::new(&options.auth, options.client_tls.client_cert_auth)?;
         let tls = Tls::load(&options.client_tls.files())?;
         let mut clients = Vec::new();
         for url in urls("listen-client-urls", &options.listen_client_urls)? {
@@ -96,7 +97,8 @@ impl Server {
             is_learner: false,
         };
         let metrics_values = metrics::Metrics::default();
-        let core = Core { engine, identity, member, metrics: metrics_values, quota_bytes, max_request_bytes, tasks: tasks.child() };
+        engine.set_token_ttl(auth::token_ttl(&options.auth));
+        let core = Core { engine, gate, identity, member, metrics: metrics_values, quota_bytes, max_request_bytes, tasks: tasks.child() };
         let core = Arc::new(core);
         let router = Router::new(core.clone(), options.max_concurrent_streams, &options.web);
         Ok(Self { core, router, clients, metrics, compaction })
@@ -125,7 +127,7 @@ impl Server {
             let router = router.behind(&socket);
             serving.spawn_critical("etcd client listener", socket.serve(router));
         }
-        serving.spawn_critical("etcd compactor", compactor::run(core.engine.clone(), compaction));
+        serving.spawn_critical("etcd compactor", compactor::run(core.own_engine(), compaction));
         tasks.stopping().await;
         serving.stop();
         serving.join().await;

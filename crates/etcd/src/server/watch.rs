@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use prost::Message;
-use store::{Kv, KvError, Revision, Watch, WatchRequest, WatchResponse};
+use store::{Engine, Kv, KvError, Revision, Watch, WatchRequest, WatchResponse};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -36,7 +36,14 @@ impl pb::watch_server::Watch for WatchService {
 
     async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (answers, stream) = mpsc::channel(RESPONSES);
-        let session = Session { core: self.0.clone(), answers, watches: Watches::default(), next_id: 0, next_serial: 0 };
+        let session = Session {
+            core: self.0.clone(),
+            engine: self.0.engine_for(&request),
+            answers,
+            watches: Watches::default(),
+            next_id: 0,
+            next_serial: 0,
+        };
         self.0.metrics.watch_streams.inc();
         self.0.tasks.spawn("etcd watch stream", session.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -74,6 +81,8 @@ impl Round {
 
 struct Session {
     core: Arc<Core>,
+    /// In the name of whoever watches.
+    engine: Engine,
     answers: mpsc::Sender<Answer>,
     watches: Watches,
     next_id: i64,
@@ -117,17 +126,19 @@ impl Session {
     async fn create(&mut self, request: pb::WatchCreateRequest) -> Result<(), Gone> {
         let revision = self.core.engine.revision();
         let header = Some(self.core.header_at(revision));
-        let chosen = watch_request(&request, revision).and_then(|wanted| Ok((wanted, self.choose_id(request.watch_id)?)));
-        let (wanted, id) = match chosen {
-            Ok(chosen) => chosen,
-            Err(reason) => {
-                let cancel_reason = reason.to_owned();
-                let refusal =
-                    pb::WatchResponse { header, watch_id: NO_WATCH, created: true, canceled: true, cancel_reason, ..Default::default() };
-                return self.answer(refusal).await;
-            }
+        let wanted = match watch_request(&request, revision) {
+            Ok(wanted) => wanted,
+            Err(reason) => return self.refuse(header, reason.to_owned()).await,
         };
-        let watch = self.core.engine.watch(wanted).await;
+        let watch = match self.engine.watch(wanted).await {
+            // A user who may not see these keys goes on with his other watches.
+            Err(KvError::Auth(error)) => return self.refuse(header, errors::as_go_says(&errors::to_status(error.into()))).await,
+            watch => watch,
+        };
+        let id = match self.choose_id(request.watch_id) {
+            Ok(id) => id,
+            Err(reason) => return self.refuse(header, reason.to_owned()).await,
+        };
         self.answer(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
         let carrier = Carrier {
             core: self.core.clone(),
@@ -157,6 +168,12 @@ impl Session {
             }
         });
         Ok(())
+    }
+
+    /// Answers that there will be no such watch.
+    async fn refuse(&self, header: Option<pb::ResponseHeader>, cancel_reason: String) -> Result<(), Gone> {
+        self.answer(pb::WatchResponse { header, watch_id: NO_WATCH, created: true, canceled: true, cancel_reason, ..Default::default() })
+            .await
     }
 
     /// 0: the next free one.

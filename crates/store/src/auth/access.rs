@@ -109,7 +109,8 @@ impl Spans {
             None => true,
             Some(end) if end.is_empty() => true,
             Some(end) if end.as_ref() == b"\0" => span.end.is_none(),
-            Some(end) => span.end.as_ref().is_none_or(|own| end <= own),
+            // Backwards it holds no key, and nothing is given for it.
+            Some(end) => range.key < *end && span.end.as_ref().is_none_or(|own| end <= own),
         }
     }
 }
@@ -163,6 +164,8 @@ mod tests {
         check("m.. a..n", "a..", true);
         check("\0..", "\0..", true);
         check("\0..", "a", true);
+        check("a..", "c..b", false);
+        check("a..", "c..c", false);
         // A granted range without keys gives nothing.
         check("c..a", "b", false);
         check("c..c", "c", false);

@@ -23,6 +23,9 @@ pub enum AuthError {
     PermissionNotGiven,
     #[error("etcdserver: authentication failed, invalid user ID or password")]
     AuthFailed,
+    /// etcd has no text of its own on the wire for it (server/auth/store.go).
+    #[error("auth: authentication failed, password was given for no password user")]
+    NoPasswordUser,
     #[error("etcdserver: permission denied")]
     PermissionDenied,
     #[error("etcdserver: role is not granted to the user")]

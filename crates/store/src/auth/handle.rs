@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// The hash to compare a password with, and the revision at which it is the right one.
-    /// `AuthNotEnabled`; `AuthFailed` also for a user without a password.
+    /// `AuthNotEnabled`, `AuthFailed` where there is no such user, `NoPasswordUser`.
     pub async fn password_of(&self, user: &str) -> Result<(PasswordHash, u64), KvError> {
         self.read_barrier().await?;
         let state = self.shared().state.read();
@@ -141,8 +141,9 @@ impl Engine {
             return Err(AuthError::AuthNotEnabled.into());
         }
         match record.users.get(user) {
-            Some(user) if !user.no_password => Ok((user.password.clone(), record.revision)),
-            _ => Err(AuthError::AuthFailed.into()),
+            Some(user) if user.no_password => Err(AuthError::NoPasswordUser.into()),
+            Some(user) => Ok((user.password.clone(), record.revision)),
+            None => Err(AuthError::AuthFailed.into()),
         }
     }
 
