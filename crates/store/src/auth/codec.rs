@@ -179,3 +179,47 @@ fn put_permission(out: &mut Vec<u8>, permission: &Permission) {
     out.push(permission.kind as u8);
     put_range(out, &permission.range);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kv::KeyRange;
+
+    fn record() -> AuthRecord {
+        let permission = |kind, range| Permission { kind, range };
+        let role = Role {
+            permissions: vec![
+                permission(PermissionKind::Read, KeyRange::one("k")),
+                permission(PermissionKind::ReadWrite, KeyRange::between("k", "\0")),
+            ],
+        };
+        let user = User { password: PasswordHash("$2a$".into()), no_password: false, roles: ["r".to_owned(), "root".to_owned()].into() };
+        let other = User { no_password: true, ..User::default() };
+        AuthRecord {
+            enabled: true,
+            revision: 300,
+            users: [("root".to_owned(), user), ("ä".to_owned(), other)].into(),
+            roles: [("r".to_owned(), role)].into(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = AuthRecord::from_bytes(&bytes);
+        }
+
+        /// Whatever is read can be written and read again.
+        #[test]
+        fn damaged_sections_are_read_or_refused(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = record().to_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            if let Ok(read) = AuthRecord::from_bytes(&bytes) {
+                prop_assert_eq!(AuthRecord::from_bytes(&read.to_bytes()).unwrap(), read);
+            }
+        }
+    }
+}

@@ -94,6 +94,11 @@ impl Engine {
         self.shared().state.read().auth.is_enabled()
     }
 
+    /// How often users and roles have changed, as far as this member knows.
+    pub fn auth_revision(&self) -> u64 {
+        self.shared().state.read().auth.revision()
+    }
+
     /// How long a simple token lives unused on this member.
     pub fn set_token_ttl(&self, ttl: Duration) {
         self.shared().state.write().auth.set_token_ttl(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));

@@ -24,6 +24,8 @@ const GATEWAY: &str = "grpcgateway-accept";
 /// A simple token is so many letters, then the place in the log.
 const NONCE_LETTERS: usize = 16;
 const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// etcd's simpleTokenTTLDefault.
+const DEFAULT_TTL_S: u64 = 300;
 /// How often a login starts again because users changed meanwhile.
 const ATTEMPTS: u32 = 8;
 
@@ -67,7 +69,9 @@ impl Gate {
             };
             checked.map_err(errors::to_status)?;
         }
-        request.extensions_mut().insert(identity);
+        if !matches!(identity, Identity::Anonymous) {
+            request.extensions_mut().insert(identity);
+        }
         Ok(())
     }
 
@@ -152,9 +156,10 @@ fn nonce() -> String {
     (0..NONCE_LETTERS).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
 }
 
-/// How long a simple token lives unused.
+/// How long a simple token lives unused; 0 stands for the default, as in etcd.
 pub fn token_ttl(options: &AuthOptions) -> Duration {
-    Duration::from_secs(options.auth_token_ttl)
+    let seconds = if options.auth_token_ttl == 0 { DEFAULT_TTL_S } else { options.auth_token_ttl };
+    Duration::from_secs(seconds)
 }
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ async fn store(core: &Core, page: &mut Page) -> Result<(), KvError> {
     page.gauge("etcd_debugging_mvcc_current_revision", "The newest revision").is(status.revision);
     page.gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction").is(status.compact_revision);
     page.gauge("etcd_debugging_lease_total", "Leases that have not ended").is(core.own_engine().leases().await?.len());
+    page.gauge("etcd_debugging_auth_revision", "The revision of users and roles").is(core.engine.auth_revision());
     let stats = store::stats();
     page.histogram("etcd_disk_wal_fsync_duration_seconds", "Time to make records of the log durable").durations(&[], &stats.log_syncs);
     page.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log").is(stats.log_bytes.load(Ordering::Relaxed));
