@@ -160,3 +160,88 @@ impl<'a, S: Source> Check<'a, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::{FREELIST, HEADER, Meta, put_header};
+    use crate::{Tree, Writer};
+
+    const PAGE: usize = 1024;
+
+    /// A database of a few pages, then free pages, the last of them the list of the others.
+    fn with_freelist(listed: impl FnOnce(u64) -> Vec<u64>, long: bool) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), PAGE as u32);
+        let mut tree = Tree::default();
+        for n in 0..100 {
+            writer.put(&mut tree, format!("{n:03}").into(), vec![0; 100].into()).unwrap();
+        }
+        let bucket = writer.end(tree).unwrap();
+        let mut root = Tree::default();
+        writer.put_bucket(&mut root, "b".into(), bucket).unwrap();
+        let (body, layout) = writer.finish(root).unwrap();
+        let mut file = [layout.head(), body].concat();
+        let meta = Meta::decode(&file[HEADER..]).unwrap();
+        let first = meta.pages;
+        file.resize(file.len() + 3 * PAGE, 0);
+        let ids = listed(first);
+        let mut page = Vec::new();
+        if long {
+            put_header(&mut page, first + 3, FREELIST, u16::MAX, 0);
+            page.extend_from_slice(&(ids.len() as u64).to_le_bytes());
+        } else {
+            put_header(&mut page, first + 3, FREELIST, ids.len() as u16, 0);
+        }
+        ids.iter().for_each(|id| page.extend_from_slice(&id.to_le_bytes()));
+        page.resize(PAGE, 0);
+        file.extend_from_slice(&page);
+        let meta = Meta { freelist: first + 3, pages: first + 4, transaction: 9, ..meta };
+        file[..PAGE].copy_from_slice(&meta.page(0));
+        file
+    }
+
+    #[test]
+    fn lists_of_free_pages() {
+        let check = |listed: fn(u64) -> Vec<u64>, expected: &[&str]| {
+            for long in [false, true] {
+                let database = Database::new(with_freelist(listed, long)).unwrap();
+                let faults = database.check().unwrap();
+                let reasons: Vec<&str> = faults.iter().map(|fault| fault.split_once(": ").unwrap().1).collect();
+                assert_eq!(reasons, expected, "{faults:?}");
+            }
+        };
+        check(|first| vec![first, first + 1, first + 2], &[]);
+        check(|first| vec![first, first + 2], &["unreachable unfreed"]);
+        check(|first| vec![first, first + 1, first + 1, first + 2], &["already freed"]);
+        check(|first| vec![first - 1, first, first + 1, first + 2], &["reachable freed"]);
+        check(|first| vec![first, first + 1, first + 2, first + 4], &["freed but outside of the file"]);
+        check(|first| vec![1, first, first + 1, first + 2], &["freed but outside of the file"]);
+    }
+
+    #[test]
+    fn a_list_that_is_none() {
+        let mut file = with_freelist(|_| Vec::new(), true);
+        let at = file.len() - PAGE + HEADER;
+        file[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let faults = Database::new(file.clone()).unwrap().check().unwrap();
+        assert!(faults[0].contains("its list of free pages does not fit"), "{faults:?}");
+        file[at - 8] = 2;
+        let faults = Database::new(file).unwrap().check().unwrap();
+        assert!(faults[0].contains("it should be the list of free pages"), "{faults:?}");
+    }
+
+    /// Pages that two places refer to are walked once.
+    #[test]
+    fn a_circle_of_pages() {
+        let mut file = with_freelist(|first| vec![first, first + 1, first + 2], false);
+        let branch = file.chunks(PAGE).position(|page| page[8] == 1).unwrap();
+        let second = branch * PAGE + HEADER + 16 + 8;
+        file[second..second + 8].copy_from_slice(&(branch as u64).to_le_bytes());
+        let database = Database::new(file).unwrap();
+        let faults = database.check().unwrap();
+        assert!(faults.iter().any(|fault| fault.contains("multiple references")), "{faults:?}");
+        let bucket = database.root().bucket(b"b").unwrap().unwrap();
+        assert!(bucket.entries().any(|entry| entry.is_err()));
+        assert_eq!(bucket.entries().filter(Result::is_err).count(), 1, "the walk ends with the error");
+    }
+}
