@@ -288,16 +288,38 @@ async fn users_and_roles() {
     let dir = tempfile::tempdir().unwrap();
     let file = save(&real.endpoint, dir.path()).await;
     let ours = ours_on(&file, |options| options).await;
+    assert_eq!(users(&ours.endpoint).await, expected);
     let again = save(&ours.endpoint, dir.path()).await;
     check_status(&again).await;
     let back = real_on(&again).await;
     assert_eq!(users(&back.endpoint).await, expected);
-    // The passwords came along.
-    ctl(&back.endpoint, "auth enable").await;
-    ctl(&back.endpoint, "--user ann:other put b1 v").await;
-    let (good, said) = try_run("etcdctl", &["--endpoints", &back.endpoint, "--user", "ann:wrong", "put", "b1", "v"], V3, None).await;
-    assert!(!good && said.contains("authentication failed"), "{said}");
+    // The passwords came along, and what is allowed.
+    for endpoint in [&ours.endpoint, &back.endpoint] {
+        ctl(endpoint, "auth enable").await;
+        check_access(endpoint).await;
+    }
+    let line = format!("--user root:secret snapshot save {}", file.display());
+    ctl(&ours.endpoint, &line).await;
+    let copy = ours_on(&file, |options| options).await;
+    check_access(&copy.endpoint).await;
+    check_access(&real_on(&file).await.endpoint).await;
+    copy.stop().await;
     ours.stop().await;
+}
+
+/// With authentication on.
+async fn check_access(endpoint: &str) {
+    ctl(endpoint, "--user ann:other put b1 v").await;
+    ctl(endpoint, "--user root:secret user list").await;
+    let fails = async |line: &str, expected: &str| {
+        let args: Vec<&str> = ["--endpoints", endpoint].into_iter().chain(line.split(' ')).collect();
+        let (good, said) = try_run("etcdctl", &args, V3, None).await;
+        assert!(!good && said.contains(expected), "{line}: {said}");
+    };
+    fails("--user ann:wrong put b1 v", "authentication failed").await;
+    fails("--user ann:other put e v", "permission denied").await;
+    fails("--user ann:other snapshot save /dev/null", "permission denied").await;
+    fails("get a", "user name is empty").await;
 }
 
 /// The copy of running servers that etcdctl makes: `docs/moving-etcd-data.md`.
