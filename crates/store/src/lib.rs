@@ -46,7 +46,10 @@ pub use export::{History, SnapshotMeta, SnapshotReader, import};
 pub use kv::*;
 pub use lease::LeaseRecord;
 pub use options::EngineOptions;
-pub use raft::{Answer, Bootstrap, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport};
+pub use raft::{
+    Answer, Bootstrap, FirstMembers, Member, MemberChange, MemberOptions, MessageKind, OutgoingSnapshot, RaftStatus, Role, Transport,
+    import_member,
+};
 pub use state::{ALARMS_SECTION, AUTH_SECTION, Extras};
 pub use stats::{Durations, Stats, stats};
 pub use watch::{EngineWatch, SharedChange, SharedResponse};

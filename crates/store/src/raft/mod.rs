@@ -8,6 +8,7 @@ mod api;
 mod board;
 pub(crate) mod cluster;
 mod core;
+mod import;
 pub(crate) mod journal;
 mod log;
 pub(crate) mod member;
@@ -21,6 +22,8 @@ mod recover;
 pub(crate) mod serve;
 mod slog_to_tracing;
 mod snapshots;
+
+pub use import::{FirstMembers, import_member};
 
 use std::fmt;
 use std::future::Future;

@@ -216,7 +216,7 @@ fn begin(journal: &mut Journal, log: &mut Log, hard: &mut HardState, options: &M
     Ok(())
 }
 
-fn check_members(members: &[Member], own: u64) -> Result<(), KvError> {
+pub(super) fn check_members(members: &[Member], own: u64) -> Result<(), KvError> {
     if !members.iter().any(|member| member.id == own) {
         return Err(KvError::Unavailable(format!(
             "member {own:x} is not among the first members of its cluster: check --name and --initial-cluster"

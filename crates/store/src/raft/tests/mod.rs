@@ -9,7 +9,9 @@ use net::{Cluster, options};
 
 use super::*;
 use crate::disk::sim::SimFiles;
+use crate::export::SnapshotMeta;
 use crate::kv::*;
+use crate::lease::LeaseRecord;
 use crate::suite;
 
 fn put(key: &str, value: &str) -> PutRequest {
@@ -284,6 +286,43 @@ async fn a_majority_is_not_given_away() {
     // The one that is down may go.
     assert_eq!(cluster.engine(leader).remove_member(a).await.unwrap().len(), 2);
     cluster.net.heal();
+    cluster.stop().await;
+}
+
+/// Members that were made from one snapshot file: who joins later has its state too, though the log does not tell of it.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_begins_with_a_state() {
+    let meta = SnapshotMeta { store: 5, applied_index: 0, revision: 7, compact_revision: 3 };
+    let old = KeyValue { key: "old".into(), value: "1".into(), create_revision: 4, mod_revision: 7, version: 2, lease: 9 };
+    let lease = LeaseRecord { id: 9, ttl_ms: 600_000, checkpoint_ms: 0 };
+    let mut cluster = Cluster::start_on(3, |id, members| {
+        let files = (SimFiles::new(), SimFiles::new());
+        let first = FirstMembers { cluster_id: 0xc, member_id: id, members: members.to_vec() };
+        let (main, log) = (Arc::new(files.0.clone()), Arc::new(files.1.clone()));
+        let versions = [Ok((old.clone(), 0))];
+        import::import_member_into(main, log, &first, &SnapshotMeta { store: id, ..meta }, &[lease], &Vec::new(), versions).unwrap();
+        files
+    })
+    .await;
+    let leader = cluster.leader().await;
+    assert_eq!(cluster.engine(leader).put(put("new", "2")).await.unwrap(), 8);
+    // Members are healthy when they were connected for a while.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let members = cluster.engine(leader).add_member(net::member(4, false)).await.unwrap();
+    cluster.join(4, members);
+    put_surely(cluster.engine(4), "newer", "3").await;
+    assert_eq!(value(cluster.engine(4), "old").await.as_deref(), Some("1"));
+    assert_eq!(cluster.engine(4).lease_status(9).await.unwrap().keys, ["old"]);
+    cluster.same_everywhere().await;
+    for id in cluster.ids() {
+        cluster.crash(id);
+    }
+    for id in cluster.ids() {
+        cluster.restart(id);
+    }
+    cluster.leader().await;
+    cluster.same_everywhere().await;
+    assert_eq!(value(cluster.engine(2), "old").await.as_deref(), Some("1"));
     cluster.stop().await;
 }
 

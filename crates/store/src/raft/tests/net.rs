@@ -118,11 +118,16 @@ pub struct Cluster {
 impl Cluster {
     /// A new cluster of so many members, whose ids count from 1, with a leader.
     pub async fn start(size: u64) -> Self {
+        Self::start_on(size, |_, _| (SimFiles::new(), SimFiles::new())).await
+    }
+
+    /// The same on files that are there, of each id in a cluster of these members.
+    pub async fn start_on(size: u64, files: impl Fn(u64, &[Member]) -> (SimFiles, SimFiles)) -> Self {
         let net = Net { engines: Mutex::default(), cut: Mutex::default(), changed: Mutex::new(Instant::now()) };
         let first: Vec<Member> = (1..=size).map(|id| member(id, false)).collect();
         let mut cluster = Self { net: Arc::new(net), nodes: BTreeMap::new(), first: first.clone(), lives: 0 };
         for id in 1..=size {
-            cluster.open(id, (SimFiles::new(), SimFiles::new()), Bootstrap::New(first.clone()));
+            cluster.open(id, files(id, &first), Bootstrap::New(first.clone()));
         }
         for id in 1..=size {
             cluster.engine(id).publish(format!("m{id}"), vec![format!("http://client-{id}")]).await.unwrap();
