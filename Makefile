@@ -5,7 +5,7 @@ UP_FLAGS ?=
 E2E_FLAGS ?=
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: up down status build test e2e sim lint spec bench clean help
+.PHONY: up down status build test e2e sim lint spec bench clean help fuzz
 
 help:
 	@echo "make up      install what is missing, build, start a cluster on this host"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    every test, the end-to-end tests with real containers included (as root)"
 	@echo "make sim     the store in a simulated world: 1,000 seeds (SEEDS=n: more; SEED=n: one, with its story)"
 	@echo "make lint    rustfmt, clippy, the repository's own rules"
+	@echo "make fuzz    each decoder against odd input, for FUZZ_SECONDS"
 	@echo "make bench   speed and size, each beside its target"
 	@echo "make spec    compare with upstream's data (OXIKUBE_SPEC=folder)"
 
@@ -57,6 +58,12 @@ lint:
 spec:
 	@test -n "$(OXIKUBE_SPEC)" || { echo "make spec: set OXIKUBE_SPEC to the folder with upstream's data"; exit 1; }
 	OXIKUBE_SPEC=$(OXIKUBE_SPEC) cargo test --quiet --package kinds --package apiserver -- --ignored spec
+
+# FUZZ_SECONDS: for each target of fuzz/targets. Needs a nightly toolchain and cargo-fuzz.
+FUZZ_SECONDS ?= 60
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "make fuzz: run 'rustup toolchain install nightly && cargo install cargo-fuzz' first"; exit 1; }
+	@for target in $$(cargo fuzz list); do echo "fuzzing $$target"; cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
 
 bench: build
 	@scripts/deps run test
