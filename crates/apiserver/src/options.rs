@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, default_value = "application/json")]
     pub storage_media_type: MediaType,
     /// How often what is older than the last such time is forgotten; 0: never.
-    #[arg(long, default_value = "5m0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5m0s", value_parser = base::duration::parse)]
     pub etcd_compaction_interval: std::time::Duration,
     /// Folder of the embedded store.
     #[arg(long, default_value = "/var/lib/oxikube/store")]
@@ -50,7 +50,7 @@ pub struct Options {
     pub service_cluster_ip_range: String,
     #[arg(long, default_value = "30000-32767")]
     pub service_node_port_range: String,
-    #[arg(long, default_value = "1h0m0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "1h0m0s", value_parser = base::duration::parse)]
     pub event_ttl: std::time::Duration,
     #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,
@@ -159,48 +159,9 @@ impl Default for Options {
     }
 }
 
-/// Go's durations: `1h0m0s`, `300ms`, `1.5h`.
-pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let bad = || format!("{text:?} is not a duration such as 1h30m or 300ms");
-    let (mut rest, mut seconds) = (text, 0.0);
-    if rest == "0" {
-        return Ok(std::time::Duration::ZERO);
-    }
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += number
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return Err(bad()),
-            };
-        rest = &rest[unit..];
-    }
-    std::time::Duration::try_from_secs_f64(seconds).map_err(|_| bad())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("1h0m0s").unwrap().as_secs(), 3600);
-        assert_eq!(parse_duration("300ms").unwrap().as_millis(), 300);
-        for bad in ["", "5", "x", "1y", "-1s"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn flags_without_effect_are_named() {

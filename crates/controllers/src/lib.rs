@@ -30,4 +30,4 @@ pub use connect::connect;
 pub use context::{Clients, Context};
 pub use frame::{Controller, Error, Metrics, Next, Result};
 pub use manager::{ControllerManager, StartError, Stopped, launch};
-pub use options::{Options, parse_duration};
+pub use options::Options;

@@ -29,11 +29,11 @@ pub struct Options {
     /// Run only as the elected leader.
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     pub leader_elect: bool,
-    #[arg(long, default_value = "15s", value_parser = parse_duration)]
+    #[arg(long, default_value = "15s", value_parser = base::duration::parse)]
     pub leader_elect_lease_duration: Duration,
-    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, default_value = "10s", value_parser = base::duration::parse)]
     pub leader_elect_renew_deadline: Duration,
-    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    #[arg(long, default_value = "2s", value_parser = base::duration::parse)]
     pub leader_elect_retry_period: Duration,
     #[arg(long, default_value = "leases", value_parser = ["leases"])]
     pub leader_elect_resource_lock: String,
@@ -81,13 +81,13 @@ pub struct Options {
     #[arg(long)]
     pub node_cidr_mask_size_ipv6: Option<u8>,
     /// How often the heartbeats of nodes are looked at.
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = base::duration::parse)]
     pub node_monitor_period: Duration,
     /// How long a silent node counts as healthy.
-    #[arg(long, default_value = "50s", value_parser = parse_duration)]
+    #[arg(long, default_value = "50s", value_parser = base::duration::parse)]
     pub node_monitor_grace_period: Duration,
     /// How long a new node may be silent.
-    #[arg(long, default_value = "1m", value_parser = parse_duration)]
+    #[arg(long, default_value = "1m", value_parser = base::duration::parse)]
     pub node_startup_grace_period: Duration,
     /// Nodes per second from which pods are evicted in a healthy zone.
     #[arg(long, default_value_t = 0.1)]
@@ -125,32 +125,6 @@ pub struct Options {
     /// The log's verbosity.
     #[arg(short = 'v', long = "v", default_value_t = 0)]
     pub verbosity: u8,
-}
-
-/// Go's durations: `1h30m`, `10s`, `500ms`; a bare 0.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let wrong = || format!("invalid duration {text:?}: write it as 10s, 5m or 1h30m");
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit_end = rest[digits..].find(|letter: char| letter.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
-        seconds += number
-            * match &rest[digits..unit_end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return Err(wrong()),
-            };
-        rest = &rest[unit_end..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Duration::try_from_secs_f64(seconds).map_err(|_| wrong()) }
 }
 
 impl Options {
@@ -215,19 +189,5 @@ mod tests {
         check("*,a", "a", false, true);
         check("*,-a", "a", true, false);
         check("b", "a", true, false);
-    }
-
-    #[test]
-    fn durations() {
-        let check =
-            |text: &str, expected: Option<u64>| assert_eq!(parse_duration(text).ok().map(|it| it.as_millis() as u64), expected, "{text}");
-        check("40s", Some(40_000));
-        check("1m30s", Some(90_000));
-        check("1.5h", Some(5_400_000));
-        check("500ms", Some(500));
-        check("0", Some(0));
-        for wrong in ["", "5", "s", "-1s", "1d"] {
-            check(wrong, None);
-        }
     }
 }

@@ -363,7 +363,8 @@ impl Options {
             ("periodic" | "revision", Ok(0)) => Ok(AutoCompaction::Never),
             ("periodic", Ok(hours)) => Ok(AutoCompaction::Periodic(Duration::from_secs(hours.unsigned_abs().saturating_mul(3600)))),
             ("periodic", Err(_)) => {
-                let period = parse_duration(retention)
+                let period = base::duration::parse(retention)
+                    .ok()
                     .ok_or_else(|| wrong(flag, format!("{retention:?} is neither hours nor a duration like 30m")))?;
                 Ok(if period.is_zero() { AutoCompaction::Never } else { AutoCompaction::Periodic(period) })
             }
@@ -384,7 +385,8 @@ impl Options {
             bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
         };
         let interval = &self.watch_progress_notify_interval;
-        let watch_progress_interval = parse_duration(interval)
+        let watch_progress_interval = base::duration::parse(interval)
+            .ok()
             .filter(|interval| !interval.is_zero())
             .ok_or_else(|| wrong("watch-progress-notify-interval", format!("{interval:?} is not a duration like 10m")))?;
         Ok(store::EngineOptions {
@@ -423,33 +425,6 @@ pub fn urls(flag: &'static str, list: &str) -> Result<Vec<String>, OptionsError>
     Ok(urls)
 }
 
-/// Go's notation of durations: `1h30m`, `1.5s`, `300ms`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let value: f64 = rest[..number].parse().ok()?;
-        rest = &rest[number..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += value
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    if text.is_empty() { None } else { Duration::try_from_secs_f64(seconds).ok() }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -464,20 +439,6 @@ mod tests {
 
     fn parse(line: &str) -> Options {
         Line::try_parse_from(std::iter::once("etcd").chain(line.split_whitespace())).unwrap().options
-    }
-
-    #[test]
-    fn durations() {
-        let check = |text, expected: Option<u64>| assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
-        check("10m", Some(600_000));
-        check("1h30m", Some(5_400_000));
-        check("1.5s", Some(1500));
-        check("300ms", Some(300));
-        check("0", Some(0));
-        check("", None);
-        check("5", None);
-        check("5x", None);
-        check("-5s", None);
     }
 
     #[test]

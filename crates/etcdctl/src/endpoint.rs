@@ -126,7 +126,7 @@ impl Answer for Healths {
     fn simple(&self, _style: Style, page: &mut Page) -> Known {
         for Health { endpoint, took, error } in &self.0 {
             if error.is_empty() {
-                let took = go::duration(*took);
+                let took = base::duration::format(*took);
                 page.line(format!("{endpoint} is healthy: successfully committed proposal: took = {took}"));
             } else {
                 eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
@@ -138,7 +138,7 @@ impl Answer for Healths {
     fn json(&self, _style: Style) -> Option<String> {
         let list = self.0.iter().map(|health| {
             let object = Object::new().raw("endpoint", &json::string(&health.endpoint)).raw("health", &health.error.is_empty().to_string());
-            object.raw("took", &json::string(&go::duration(health.took))).text("error", &health.error).end()
+            object.raw("took", &json::string(&base::duration::format(health.took))).text("error", &health.error).end()
         });
         Some(json::array(&list.collect::<Vec<_>>()))
     }
@@ -147,7 +147,7 @@ impl Answer for Healths {
         for Health { endpoint, took, error } in &self.0 {
             page.line(format!("\"Endpoint\" : {}", go::quote(endpoint.as_bytes())));
             page.line(format!("\"Health\" : {}", error.is_empty()));
-            page.line(format!("\"Took\" : {}", go::duration(*took)));
+            page.line(format!("\"Took\" : {}", base::duration::format(*took)));
             page.line(format!("\"Error\" : {error}"));
             page.line("");
         }
@@ -157,7 +157,7 @@ impl Answer for Healths {
     fn table(&self) -> Option<Table> {
         let rows = self.0.iter().map(|health| {
             let healthy = health.error.is_empty().to_string();
-            vec![health.endpoint.clone(), healthy, go::duration(health.took), health.error.clone()]
+            vec![health.endpoint.clone(), healthy, base::duration::format(health.took), health.error.clone()]
         });
         Some(Table { titles: &["endpoint", "health", "took", "error"], rows: rows.collect() })
     }

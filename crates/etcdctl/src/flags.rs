@@ -31,7 +31,7 @@ pub fn number(name: &'static str, default: &'static str, help: &'static str) -> 
 }
 
 pub fn period(name: &'static str, default: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).help(help).default_value(default).value_parser(go::parse_duration)
+    Arg::new(name).long(name).help(help).default_value(default).value_parser(base::duration::parse)
 }
 
 /// A command that takes any number of arguments: how many it wants it checks itself, to say so in upstream's words.

@@ -1,7 +1,5 @@
 //! Go's notations, which people see in upstream's output: quoted strings, durations, sizes, errors of parsed numbers. Knows nothing of etcd.
 
-use std::time::Duration;
-
 /// `%q` of a string of any bytes (strconv.Quote).
 pub fn quote(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
@@ -103,32 +101,6 @@ fn unescape<'a>(rest: &'a str, out: &mut Vec<u8>) -> Option<&'a str> {
     Some(after)
 }
 
-/// `time.Duration.String()`: `731.814µs`, `1.5s`, `1m0s`.
-pub fn duration(time: Duration) -> String {
-    let nanos = time.as_nanos();
-    let shortest = |value: f64, unit: &str| format!("{value}{unit}");
-    match nanos {
-        0 => "0s".into(),
-        1..1_000 => format!("{nanos}ns"),
-        1_000..1_000_000 => shortest(fraction(nanos, 1_000), "µs"),
-        1_000_000..1_000_000_000 => shortest(fraction(nanos, 1_000_000), "ms"),
-        _ => {
-            let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
-            let seconds = shortest(fraction(rest, 1_000_000_000), "s");
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => seconds,
-                (0, minutes) => format!("{minutes}m{seconds}"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-            }
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "the parts are below 60,000,000,000")]
-fn fraction(nanos: u128, unit: u128) -> f64 {
-    nanos as f64 / unit as f64
-}
-
 /// go-humanize's `Bytes`: powers of 1000, one digit after the point below ten.
 #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
 pub fn bytes(count: u64) -> String {
@@ -170,37 +142,6 @@ pub fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Go's `time.ParseDuration`, without signs.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("time: invalid duration {}", quote(text.as_bytes()));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() || text.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| match rest.len() {
-            0 => wrong(),
-            _ => format!("time: missing unit in duration {}", quote(text.as_bytes())),
-        })?;
-        let value: f64 = rest[..number].parse().map_err(|_| wrong())?;
-        rest = &rest[number..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let scale = match &rest[..unit] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" | "μs" => 1e-6,
-            "ns" => 1e-9,
-            other => return Err(format!("time: unknown unit {} in duration {}", quote(other.as_bytes()), quote(text.as_bytes()))),
-        };
-        seconds += value * scale;
-        rest = &rest[unit..];
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,29 +163,6 @@ mod tests {
         for wrong in ["a", "\"a", "\"\\q\"", "\"a\"b", "\"\\x4\"", "\"\\u00e\"", ""] {
             assert_eq!(unquote(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn durations() {
-        let check = |nanos: u64, expected: &str| assert_eq!(duration(Duration::from_nanos(nanos)), expected);
-        check(0, "0s");
-        check(999, "999ns");
-        check(731_814, "731.814µs");
-        check(786_920, "786.92µs");
-        check(1_100_000, "1.1ms");
-        check(2_000_000_000, "2s");
-        check(60_000_000_000, "1m0s");
-        check(3_723_500_000_000, "1h2m3.5s");
-        let check = |text: &str, expected: Result<u64, &str>| {
-            assert_eq!(parse_duration(text), expected.map(Duration::from_millis).map_err(str::to_owned), "{text}");
-        };
-        check("1m30s", Ok(90_000));
-        check("0.5s", Ok(500));
-        check("0", Ok(0));
-        check("x", Err("time: invalid duration \"x\""));
-        check("", Err("time: invalid duration \"\""));
-        check("5", Err("time: missing unit in duration \"5\""));
-        check("5y", Err("time: unknown unit \"y\" in duration \"5y\""));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::core::v1::Taint;
 
-pub use file::{ConfigError, parse_duration};
+pub use file::ConfigError;
 
 /// Upstream's flags (cmd/kubelet/app/options). An absent flag leaves the decision to `--config`, then to the default.
 #[derive(Clone, Debug, Default, clap::Args)]

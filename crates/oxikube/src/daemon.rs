@@ -14,10 +14,12 @@ use rustix::process::{Pid, Signal, kill_process};
 pub fn spawn_detached(command: &mut Command, log: &Path, pid_file: Option<&Path>) -> Result<std::process::Child> {
     let output = fs::OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("opening {}", log.display()))?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-    // SAFETY: setsid is async-signal-safe and touches nothing of the parent.
+    // SAFETY: setsid and prctl are async-signal-safe and touch nothing of the parent.
     unsafe {
         command.pre_exec(|| {
             rustix::process::setsid()?;
+            // Ours alone to do without (see main): a container runtime and its containers decide for themselves.
+            rustix::thread::disable_transparent_huge_pages(false)?;
             Ok(())
         });
     }

@@ -78,6 +78,8 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse_from(component::spread_name(arguments));
+    // Huge pages would more than double the memory of an idle cluster: most of each stays empty. Best effort: without it all works, in more memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

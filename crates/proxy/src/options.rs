@@ -374,30 +374,8 @@ fn address(field: &'static str, text: &str, port: u16, default: &str) -> Result<
 
 /// A duration as Go writes it: `1h30m`, `1.5s`, `500ms`. Negative ones make no sense here.
 fn duration(field: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    let bad = || ConfigError::Invalid { field, value: text.to_owned(), message: "must be a duration such as 30s or 1h30m".into() };
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(bad()),
-        };
-        total += Duration::try_from_secs_f64(number * unit).map_err(|_| bad())?;
-        rest = &rest[end..];
-    }
-    if text.is_empty() { Err(bad()) } else { Ok(total) }
+    let message = "must be a duration such as 30s or 1h30m";
+    base::duration::parse(text).map_err(|_| ConfigError::Invalid { field, value: text.to_owned(), message: message.into() })
 }
 
 #[cfg(test)]

@@ -221,38 +221,8 @@ fn parse(text: &str) -> Result<KubeletConfiguration, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-/// Go's durations: `300ms`, `10s`, `1h30m`.
-pub fn parse_duration(text: &str) -> Result<Duration, ConfigError> {
-    let bad = || ConfigError::Invalid(format!("time: invalid duration {text:?}"));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut rest, mut total) = (text, 0.0);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
-        let tail = &rest[end..];
-        let unit = &tail[..tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len())];
-        total += number
-            * match unit {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(bad()),
-            };
-        rest = &tail[unit.len()..];
-    }
-    if text.is_empty() {
-        return Err(bad());
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| bad())
-}
-
 fn duration(flag: Option<&String>, file: Option<&String>, default_seconds: u64) -> Result<Duration, ConfigError> {
-    let given = flag.or(file).map(|text| parse_duration(text)).transpose()?;
+    let given = flag.or(file).map(|text| base::duration::parse(text).map_err(ConfigError::Invalid)).transpose()?;
     // An explicit zero means the default, as in upstream's defaulting of this kind.
     Ok(given.filter(|duration| !duration.is_zero()).unwrap_or(Duration::from_secs(default_seconds)))
 }
@@ -383,21 +353,6 @@ pub(super) fn resolve(flags: &Options, file: KubeletConfiguration) -> Result<Set
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        let check =
-            |text: &str, expected: Option<u64>| assert_eq!(parse_duration(text).ok().map(|d| d.as_millis() as u64), expected, "{text}");
-        check("10s", Some(10_000));
-        check("1h30m", Some(5_400_000));
-        check("300ms", Some(300));
-        check("1.5s", Some(1500));
-        check("0", Some(0));
-        check("", None);
-        check("10", None);
-        check("s", None);
-        check("1e400h", None);
-    }
 
     #[test]
     fn flags_win_over_the_file_and_defaults_are_upstreams() {

@@ -113,16 +113,6 @@ fn as_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Go's way to print a duration of whole seconds: `10s`, `1m20s`, `5m0s`.
-pub fn go_seconds(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s}s"),
-        (h, m, s) => format!("{h}h{m}m{s}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,13 +143,6 @@ mod tests {
         assert!(backoff.wait("a", later, later).is_some());
         assert_eq!(backoff.wait("a", later, later + 20_000), None);
         assert_eq!(backoff.current("a"), Some(Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn durations_print_as_go_does() {
-        for (seconds, text) in [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "1h0m0s")] {
-            assert_eq!(go_seconds(Duration::from_secs(seconds)), text);
-        }
     }
 
     #[test]

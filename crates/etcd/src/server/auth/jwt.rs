@@ -12,8 +12,6 @@ use ring::hmac;
 use serde_json::{Value, json};
 use store::Identity;
 
-use crate::options::parse_duration;
-
 /// A token lives so long unless `ttl` says otherwise.
 const TTL: Duration = Duration::from_secs(300);
 
@@ -46,7 +44,7 @@ impl Jwt {
                 tracing::warn!(name, "--auth-token has an option that is not known and has no effect");
             }
         }
-        let ttl = given("ttl").map_or(Some(TTL), parse_duration).ok_or("ttl is not a duration like 10m")?;
+        let ttl = given("ttl").map_or(Ok(TTL), base::duration::parse).map_err(|error| format!("ttl: {error}"))?;
         let read = |name| given(name).map(|path| std::fs::read(path).map_err(|error| format!("{name} {path}: {error}"))).transpose();
         let (public, private) = (read("pub-key")?, read("priv-key")?);
         let method = given("sign-method").ok_or("sign-method is missing: RS256, ES256 and others")?;

@@ -9,7 +9,6 @@ use futures::future::join_all;
 
 use super::super::images::Failure;
 use super::super::plan::{Plan, plan};
-use super::super::restart::go_seconds;
 use super::super::start::{self, Place};
 use super::super::{Slot, container_at, described, kill, spec, uid};
 use super::{Next, RETRY, SHORT_RETRY, Worker, ended_ms};
@@ -157,7 +156,8 @@ impl Worker {
         {
             let note = format!("Back-off restarting failed container {} in pod {}", container.name, described(pod));
             self.context.event(pod, Some(&field), EventType::Warning, "BackOff", note);
-            let message = format!("back-off {} restarting failed container={} pod={}", go_seconds(delay), container.name, described(pod));
+            let message =
+                format!("back-off {} restarting failed container={} pod={}", base::duration::format(delay), container.name, described(pod));
             self.reasons.insert(container.name, ("CrashLoopBackOff".into(), message));
             return Err(left + Duration::from_millis(10));
         }
