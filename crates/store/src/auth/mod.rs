@@ -182,6 +182,11 @@ impl Auth {
         self.tokens.set_ttl(ttl_ms);
     }
 
+    /// Goes on with what is this member's own affair, after the state of another one was taken over. Who was logged in logs in again.
+    pub fn keep_settings(&mut self, before: &Self) {
+        self.tokens.set_ttl(before.tokens.ttl());
+    }
+
     /// After a start: what the log gave out then counts as used up.
     pub fn forget_tokens(&mut self) {
         self.tokens.forget_all();

@@ -38,6 +38,10 @@ impl Tokens {
         self.ttl_ms = ttl_ms;
     }
 
+    pub fn ttl(&self) -> u64 {
+        self.ttl_ms
+    }
+
     pub fn assign(&mut self, text: String, user: String, now_ms: u64) {
         if self.by_text.len() >= self.sweep_at {
             self.by_text.retain(|_, token| now_ms < token.deadline_ms.load(Ordering::Relaxed));

@@ -146,11 +146,12 @@ impl Snapshots {
         import(&self.files, &mut keeper.checkpoint, store, index)?;
         let (mut checkpoint, loaded) = Checkpoint::open(self.files.clone(), self.options.checkpoint_wal_bytes)?;
         let saved = loaded.as_ref().map(|loaded| loaded.saved.meta);
-        let new = recovery::restore(&mut checkpoint, loaded, self.options.value_cache_bytes, now_ms)?;
+        let mut new = recovery::restore(&mut checkpoint, loaded, self.options.value_cache_bytes, now_ms)?;
         std::mem::swap(&mut checkpoint.pace, &mut keeper.checkpoint.pace);
         keeper.checkpoint = checkpoint;
         keeper.saved = saved.ok_or_else(|| KvError::Internal("a checkpoint is gone that was just made".into()))?;
         let mut state = shared.state.write();
+        new.auth.keep_settings(&state.auth);
         *state = new;
         // Whoever watches goes on from the history of the new state.
         let revision = state.revision;
