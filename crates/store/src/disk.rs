@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::kv::KvError;
+
+/// The store holds secrets and the hashes of passwords: its folders and files are their owner's alone, as etcd's are.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// One flat folder of files.
 pub(crate) trait Files: Send + Sync {
@@ -37,8 +41,16 @@ pub(crate) struct Folder {
 impl Folder {
     /// Opens the folder, or makes it durably.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
+        if path.is_dir() {
+            let mode = fs::metadata(path)?.mode() & 0o777;
+            if mode & !FOLDER_MODE != 0 {
+                tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "others may look into this folder: chmod it to 700");
+            }
+        } else {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::DirBuilder::new().mode(FOLDER_MODE).create(path)?;
             for ancestor in path.ancestors().skip(1).take(2) {
                 // The empty path is the present folder.
                 let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
@@ -60,7 +72,7 @@ impl Files for Folder {
 
     fn create(&self, name: &str, size: u64) -> io::Result<Box<dyn File>> {
         let path = self.path.join(name);
-        let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = fs::File::options().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(&path)?;
         if size > 0
             && let Err(error) = reserve(&file, size).and_then(|()| file.sync_all())
         {
@@ -136,7 +148,7 @@ impl Lock {
     pub fn take(dir: &Path) -> Result<Self, KvError> {
         let path = dir.join("lock");
         let shown = path.display();
-        let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = fs::File::options().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
         let file = file.map_err(|error| KvError::Unavailable(format!("{shown} cannot be opened: {error}")))?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
@@ -152,6 +164,25 @@ impl Lock {
 /// Whether an error says that the disk (or the user's share of it) is full.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("parent/member");
+        let folder = Folder::open(&path).unwrap();
+        folder.create("file", 10).unwrap();
+        let _lock = Lock::take(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(&path), FOLDER_MODE);
+        assert_eq!(mode(&path.join("file")), FILE_MODE);
+        assert_eq!(mode(&path.join("lock")), FILE_MODE);
+        Folder::open(&path).unwrap();
+    }
 }
 
 #[cfg(test)]
