@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use etcd::pb;
 
 use crate::exit::{self, Failure, Outcome};
-use crate::flags::{command, group, int, is_on, number, switch};
+use crate::flags::{command, group, int, is_on, number, switch, text};
 use crate::printer::json::{self, Object};
 use crate::printer::messages::{headed, header_fields};
 use crate::printer::{Answer, Known, Page, Style, Table, say_line};
@@ -20,7 +20,7 @@ pub fn endpoint_command() -> Command {
              The items in the lists are endpoint, ID, version, db size, is leader, is learner, raft term, raft index, raft applied index, errors.",
         ),
         command("hashkv", "hashkv", "Prints the KV history hash for each endpoint in --endpoints")
-            .arg(number("rev", "0", "maximum revision to hash (default: latest revision)")),
+            .arg(number("rev", "0", "maximum revision to hash (default: all revisions)")),
     ];
     let about = "Endpoint related commands";
     group("endpoint", "endpoint <subcommand>", about, members)
@@ -223,7 +223,6 @@ impl Answer for Hashes {
     fn json(&self, _style: Style) -> Option<String> {
         let list = self.0.iter().map(|(endpoint, answer)| {
             let object = headed(&answer.header).number("hash", answer.hash).number("compact_revision", answer.compact_revision);
-            let object = object.number("hash_revision", answer.hash_revision);
             Object::new().raw("Endpoint", &json::string(endpoint)).raw("HashKV", &object.end()).end()
         });
         Some(json::array(&list.collect::<Vec<_>>()))
@@ -263,6 +262,8 @@ pub async fn defrag(ctl: &Ctl, matches: &ArgMatches) -> Outcome {
 }
 
 pub fn defrag_command() -> Command {
-    command("defrag", "defrag", "Defragments the storage of the etcd members with given endpoints")
-        .arg(switch("cluster", "use all endpoints from the cluster member list"))
+    command("defrag", "defrag", "Defragments the storage of the etcd members with given endpoints").args([
+        switch("cluster", "use all endpoints from the cluster member list"),
+        text("data-dir", "", "Optional. If present, defragments a data directory not in use by etcd."),
+    ])
 }

@@ -57,7 +57,6 @@ pub fn del_command() -> Command {
         switch("prefix", "delete keys with matching prefix"),
         switch("prev-kv", "return deleted key-value pairs"),
         switch("from-key", "delete keys that are greater than or equal to the given key using byte compare"),
-        switch("range", "delete range of keys"),
     ])
 }
 

@@ -12,7 +12,7 @@ use crate::exit::{self, Failure, Outcome};
 use crate::flags::{command, group, is_on, switch, texts};
 use crate::printer::json::{self, Object};
 use crate::printer::messages::{Header, headed, header_fields, header_into, only_header};
-use crate::printer::{Answer, Known, Page, Style, say_line};
+use crate::printer::{Answer, Format, Known, Page, Style, say_line};
 use crate::{Ctl, go};
 
 pub fn lease_command() -> Command {
@@ -90,7 +90,9 @@ async fn keep_alive(ctl: &Ctl, id: i64, once: bool) -> Outcome {
             Err(status) => return Err(Failure::from(status).with_code(exit::BAD_CONNECTION)),
         }
     }
-    say_line(&format!("lease {id:016x} expired or revoked."));
+    if ctl.printer.format == Format::Simple {
+        say_line(&format!("lease {id:016x} expired or revoked."));
+    }
     Ok(())
 }
 

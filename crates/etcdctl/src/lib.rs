@@ -1,4 +1,4 @@
-//! etcdctl: etcd's command line client, with the commands, outputs and exit codes of upstream's 3.5. Decides nothing about keys: servers do.
+//! etcdctl and etcdutl: etcd's command line tools, with the commands, outputs and exit codes of upstream's 3.5. Decides nothing about keys: servers do.
 
 mod auth;
 mod check;
@@ -27,6 +27,7 @@ mod terminal;
 mod txn;
 mod usage;
 mod user;
+mod utl;
 mod watch;
 
 use std::ffi::OsString;
@@ -40,7 +41,8 @@ use self::exit::{Failure, Outcome};
 use self::global::Global;
 use self::printer::{Printer, say, say_line};
 
-const NAME: &str = "etcdctl";
+/// The names that the program may be called by.
+const TOOLS: [&str; 2] = ["etcdctl", "etcdutl"];
 const VERSION: &str = etcd::ETCD_VERSION;
 const API_VERSION: &str = "3.5";
 
@@ -69,18 +71,15 @@ impl Ctl {
     }
 }
 
-/// The tool, where the program is called by its name or it is the first argument; nothing else of the program runs then.
+/// The tool that the program is called as, or that its first argument names; nothing else of the program runs then.
 pub fn run_tool(arguments: &[OsString]) -> Option<ExitCode> {
-    let called_as = Path::new(arguments.first()?).file_name()?;
-    if called_as == NAME {
-        return Some(main(arguments[1..].to_vec()));
+    let called_as = Path::new(arguments.first()?).file_name()?.to_str()?;
+    let (name, rest) = if TOOLS.contains(&called_as) { (called_as, 1) } else { (arguments.get(1)?.to_str()?, 2) };
+    match name {
+        "etcdctl" => Some(finish(run(&arguments[rest..]))),
+        "etcdutl" => Some(finish(utl::run(&arguments[rest..]))),
+        _ => None,
     }
-    (arguments.get(1)? == NAME).then(|| main(arguments[2..].to_vec()))
-}
-
-/// The whole tool: `arguments` are those behind its name.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    finish(run(arguments))
 }
 
 fn finish(outcome: Outcome) -> ExitCode {
@@ -95,47 +94,50 @@ fn finish(outcome: Outcome) -> ExitCode {
     }
 }
 
-fn tree() -> Command {
-    let version = flags::command("version", "version", "Prints the version of etcdctl");
-    let help = flags::command("help", "help [command]", "Help about any command");
-    Command::new("etcdctl")
-        .about("A simple command line client for etcd3.")
+/// A tool without its commands.
+fn root(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
         .disable_help_flag(true)
         .disable_help_subcommand(true)
         .no_binary_name(true)
         .infer_subcommands(true)
         .args_override_self(true)
-        .args(global::args().into_iter().map(|arg| arg.global(true)))
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::SetTrue).global(true).hide(true))
-        .subcommands([
-            kv::get_command(),
-            kv::put_command(),
-            kv::del_command(),
-            txn::txn_command(),
-            kv::compaction_command(),
-            watch::watch_command(),
-            lease::lease_command(),
-            member::member_command(),
-            endpoint::endpoint_command(),
-            endpoint::defrag_command(),
-            maintenance::alarm_command(),
-            maintenance::move_leader_command(),
-            maintenance::downgrade_command(),
-            snapshot::snapshot_command(),
-            auth::auth_command(),
-            user::user_command(),
-            role::role_command(),
-            lock::lock_command(),
-            lock::elect_command(),
-            check::check_command(),
-            mirror::make_mirror_command(),
-            completion::completion_command(),
-            version,
-            help,
-        ])
 }
 
-fn run(arguments: Vec<OsString>) -> Outcome {
+fn tree() -> Command {
+    let version = flags::command("version", "version", "Prints the version of etcdctl");
+    let help = flags::command("help", "help [command]", "Help about any command");
+    root("etcdctl", "A simple command line client for etcd3.").args(global::args().into_iter().map(|arg| arg.global(true))).subcommands([
+        kv::get_command(),
+        kv::put_command(),
+        kv::del_command(),
+        txn::txn_command(),
+        kv::compaction_command(),
+        watch::watch_command(),
+        lease::lease_command(),
+        member::member_command(),
+        endpoint::endpoint_command(),
+        endpoint::defrag_command(),
+        maintenance::alarm_command(),
+        maintenance::move_leader_command(),
+        maintenance::downgrade_command(),
+        snapshot::snapshot_command(),
+        auth::auth_command(),
+        user::user_command(),
+        role::role_command(),
+        lock::lock_command(),
+        lock::elect_command(),
+        check::check_command(),
+        mirror::make_mirror_command(),
+        completion::completion_command(),
+        version,
+        help,
+    ])
+}
+
+fn run(arguments: &[OsString]) -> Outcome {
     match std::env::var("ETCDCTL_API").as_deref() {
         Ok("" | "3") | Err(_) => {}
         Ok(other) => {
@@ -144,7 +146,7 @@ fn run(arguments: Vec<OsString>) -> Outcome {
         }
     }
     let root = tree();
-    let matches = parse(&root, &arguments)?;
+    let matches = parse(&root, arguments)?;
     let from_environment = global::from_environment(&matches, &|name| std::env::var(name).ok())?;
     let matches = if from_environment.is_empty() {
         matches
@@ -153,20 +155,11 @@ fn run(arguments: Vec<OsString>) -> Outcome {
         parse(&root, &all)?
     };
     let (path, found) = innermost(&matches);
-    let is_group =
-        |path: &[&str]| path.iter().try_fold(&root, |command, name| command.find_subcommand(name)).is_some_and(Command::has_subcommands);
-    if flags::is_on(found, "help") || path.is_empty() || is_group(&path) || path == ["help"] {
-        let words = flags_words(found, &path);
-        let path: Vec<&str> = if path == ["help"] { words.iter().map(String::as_str).collect() } else { path };
-        say(usage::text(&root, &path).as_bytes());
+    if is_answered(&root, &path, found) {
         return Ok(());
     }
     if path == ["version"] {
         say_line(&format!("etcdctl version: {VERSION}\nAPI version: {API_VERSION}"));
-        return Ok(());
-    }
-    if let ["completion", shell] = path[..] {
-        say(completion::script(&root, shell).as_bytes());
         return Ok(());
     }
     let global = Global::from_matches(found)?;
@@ -183,8 +176,22 @@ fn run(arguments: Vec<OsString>) -> Outcome {
     outcome
 }
 
-fn flags_words(matches: &ArgMatches, path: &[&str]) -> Vec<String> {
-    if path.is_empty() { Vec::new() } else { flags::texts(matches) }
+/// Help and completion, which a tool gives without doing anything.
+fn is_answered(root: &Command, path: &[&str], found: &ArgMatches) -> bool {
+    let command = path.iter().try_fold(root, |command, name| command.find_subcommand(name));
+    let is_group = command.is_some_and(Command::has_subcommands);
+    if path == ["help"] {
+        let words = flags::texts(found);
+        let path: Vec<&str> = words.iter().map(String::as_str).collect();
+        say(usage::text(root, &path).as_bytes());
+    } else if flags::is_on(found, "help") || is_group {
+        say(usage::text(root, path).as_bytes());
+    } else if let ["completion", shell] = path {
+        say(completion::script(root, shell).as_bytes());
+    } else {
+        return false;
+    }
+    true
 }
 
 /// The names of the commands, outermost first, and what the last one was given.
@@ -202,10 +209,10 @@ fn parse(root: &Command, arguments: &[OsString]) -> Outcome<ArgMatches> {
     root.clone().try_get_matches_from(arguments).map_err(|error| {
         if error.kind() == clap::error::ErrorKind::InvalidSubcommand || error.kind() == clap::error::ErrorKind::MissingSubcommand {
             let name = error.get(clap::error::ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
-            return unknown_command(&name);
+            return unknown_command(root, &name);
         }
         if let Some(name) = unknown_name(root, arguments) {
-            return unknown_command(&name);
+            return unknown_command(root, &name);
         }
         let mut path: Vec<&str> = Vec::new();
         let mut command = root;
@@ -220,8 +227,9 @@ fn parse(root: &Command, arguments: &[OsString]) -> Outcome<ArgMatches> {
     })
 }
 
-fn unknown_command(name: &str) -> Failure {
-    Failure::error(format!("unknown command \"{name}\" for \"etcdctl\"\nRun 'etcdctl --help' for usage."))
+fn unknown_command(root: &Command, name: &str) -> Failure {
+    let tool = root.get_name();
+    Failure::error(format!("unknown command \"{name}\" for \"{tool}\"\nRun '{tool} --help' for usage."))
 }
 
 /// The first word, where it names no command at all.
@@ -242,6 +250,7 @@ async fn dispatch(mut ctl: Ctl, path: &[&str], matches: &ArgMatches, separator_l
         ["lease", name] => lease::run(&ctl, name, matches).await,
         ["member", name] => member::run(&ctl, name, matches).await,
         ["endpoint", name] => endpoint::run(&ctl, name, matches).await,
+        ["defrag"] if flags::is_given(matches, "data-dir") => utl::defrag(matches),
         ["defrag"] => endpoint::defrag(&ctl, matches).await,
         ["alarm", name] => maintenance::alarm(&ctl, name, matches).await,
         ["move-leader"] => maintenance::move_leader(&ctl, matches).await,

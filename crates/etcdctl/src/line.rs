@@ -107,16 +107,13 @@ mod tests {
         assert_eq!(good.target_union, Some(compare::TargetUnion::Lease(31)));
         let check = |line: &str, expected: &str| {
             let failure = compare(line).unwrap_err();
-            assert!(failure.code == exit::INVALID_INPUT && failure.text.starts_with(expected), "{}", failure.text);
+            assert!(failure.code == exit::INVALID_INPUT && failure.text == expected, "{}", failure.text);
         };
         check("mod key > 0", "malformed comparison: mod key > 0");
         check("mod(key) > 0", "malformed comparison: mod(key) > 0; got mod(\"\")  \"\"");
         check("mod(\"key\") >", "malformed comparison: mod(\"key\") >; got mod(\"key\") > \"\"");
         check("odd(\"key\") > \"0\"", "malformed comparison: odd(\"key\") > \"0\" (unknown target odd)");
         check("mod(\"key\") >= \"0\"", "unknown result op: >=");
-        check(
-            "mod(\"key\") > \"x\"",
-            "invalid txn compare request: mod(\"key\") > \"x\" (strconv.ParseInt: parsing \"x\": invalid syntax)",
-        );
+        check("mod(\"key\") > \"x\"", "invalid txn compare request: mod(\"key\") > \"x\"");
     }
 }

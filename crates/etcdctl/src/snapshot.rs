@@ -22,8 +22,8 @@ const CHECKSUM: u64 = 32;
 pub fn snapshot_command() -> Command {
     let members = vec![
         command("save", "save <filename>", "Stores an etcd node backend snapshot to a given file"),
-        status_command(),
-        restore_command(),
+        status_command().about("[deprecated] Gets backend snapshot status of a given file"),
+        restore_command().long_about("Moved to `etcdutl snapshot restore ...`"),
     ];
     group("snapshot", "snapshot <subcommand>", "Manages etcd node snapshots", members)
 }

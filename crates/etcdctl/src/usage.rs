@@ -34,9 +34,10 @@ pub fn text(root: &Command, path: &[&str]) -> String {
         let Some(next) = command.find_subcommand(name) else { break };
         command = next;
     }
-    let top = std::ptr::eq(command, root);
+    let top = path.is_empty() || std::ptr::eq(command, root);
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let mut out = format!("NAME:\n\t{} - {about}\n\nUSAGE:\n\t{}\n\n", command.get_name(), usage_line(root, command, path));
+    let name = if top { root.get_name().to_owned() } else { path.join(" ") };
+    let mut out = format!("NAME:\n\t{name} - {about}\n\nUSAGE:\n\t{}\n\n", usage_line(root, command, path));
     if let Some(long) = command.get_long_about() {
         out.push_str("DESCRIPTION:\n");
         long.to_string().lines().for_each(|line| out.push_str(&format!("\t{line}\n")));
@@ -53,12 +54,8 @@ pub fn text(root: &Command, path: &[&str]) -> String {
         out.push_str(&columns(&rows, "\t"));
         out.push('\n');
     }
-    let mut own: Vec<&Arg> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
-    let mut global: Vec<&Arg> = Vec::new();
-    if !top {
-        own.retain(|arg| root.get_arguments().all(|other| other.get_id() != arg.get_id()));
-        global = root.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
-    }
+    let own: Vec<&Arg> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
+    let global = inherited(root, path);
     out.push_str("OPTIONS:\n");
     out.push_str(&columns(&options(&own, command.get_name()), ""));
     out.push('\n');
@@ -68,6 +65,17 @@ pub fn text(root: &Command, path: &[&str]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The flags that the commands above give to a command.
+fn inherited<'a>(root: &'a Command, path: &[&str]) -> Vec<&'a Arg> {
+    let (mut command, mut found) = (root, Vec::new());
+    for name in path {
+        found.extend(command.get_arguments().filter(|arg| arg.is_global_set() && !arg.is_hide_set()));
+        let Some(next) = command.find_subcommand(name) else { break };
+        command = next;
+    }
+    found
 }
 
 fn usage_line(root: &Command, command: &Command, path: &[&str]) -> String {

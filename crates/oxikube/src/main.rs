@@ -38,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     name = "oxikube",
     version,
     propagate_version = true,
-    after_help = "Tools, also by their names alone: etcdctl, the client of etcd"
+    after_help = "Tools, also by their own names: etcdctl, the client of etcd; etcdutl, for its files"
 )]
 struct Cli {
     #[command(subcommand)]

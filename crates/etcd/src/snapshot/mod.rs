@@ -2,6 +2,7 @@
 //! same. Must never change the file that it reads, nor a data folder that is not empty.
 
 mod auth;
+mod hash;
 mod load;
 mod restore;
 pub(crate) mod save;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use store::KvError;
 
+pub use self::hash::{HashKv, hash_kv};
 use crate::OptionsError;
 
 /// What a cluster of our version agrees on.
@@ -101,6 +103,8 @@ pub enum SnapshotError {
     Json(#[from] serde_json::Error),
     #[error("the store gave other versions when it was read again")]
     Changed,
+    #[error("revision {revision} cannot be hashed: the file has {compacted} to {newest}")]
+    NoRevision { revision: i64, compacted: i64, newest: i64 },
 }
 
 /// Reads the whole file and checks how its pages hang together. Blocks.

@@ -1,7 +1,8 @@
-//! The tool as a program of its own, for tests; people have it in the multi-call binary.
+//! The tools as a program of its own, for tests; people have them in the multi-call binary.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    etcdctl::main(std::env::args_os().skip(1).collect())
+    let arguments: Vec<_> = std::env::args_os().collect();
+    etcdctl::run_tool(&arguments).unwrap_or(ExitCode::FAILURE)
 }
