@@ -4,6 +4,9 @@
 mod client;
 mod convert;
 mod errors;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod options;
 pub mod pb;
 mod server;

@@ -14,6 +14,9 @@ mod commit;
 mod disk;
 mod engine;
 mod export;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod keeper;
 pub mod kv;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use http::{Request, Response, header};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -23,8 +24,8 @@ use super::auth::PeerName;
 use super::authority::Lenient;
 use super::core::Core;
 use super::gateway::{self, Access};
-use super::metrics::Counted;
-use super::{Error, auth, cluster, election, http as plain, kv, lease, lock, maintenance, watch};
+use super::metrics::{Counted, End};
+use super::{Error, auth, cluster, election, http as plain, kv, leader, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
 use crate::options::{TlsFiles, Web};
 use crate::pb;
@@ -290,6 +291,10 @@ impl Router {
         let path = request.uri().path().to_owned();
         let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
+        let needs_leader = leader::is_required(request.headers());
+        if needs_leader && leader::is_lost(&self.core.engine) {
+            return Ok(leader::lost().into_http());
+        }
         let refused = self.core.gate.admit(&self.core.engine, service, method, &mut request).await.err();
         let answer: Answer = match (service, refused) {
             (_, Some(status)) => Box::pin(async move { Ok(status.into_http()) }),
@@ -310,7 +315,11 @@ impl Router {
         let status = tonic::Status::from_header_map(response.headers());
         let code = status.as_ref().map_or(tonic::Code::Ok, tonic::Status::code);
         if kind.gives_stream && status.is_none() {
-            return Ok(response.map(|body| Body::new(Counted::new(body, call))));
+            let end = needs_leader.then(|| {
+                let lost = leader::wait_lost(self.core.engine.clone());
+                Box::pin(lost.map(|()| leader::lost())) as End
+            });
+            return Ok(response.map(|body| Body::new(Counted::new(body, call, end))));
         }
         call.received.inc();
         call.handled(code);

@@ -34,6 +34,12 @@ use bytes::Bytes;
 
 use crate::kv::KvError;
 
+/// Whatever a peer may send.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_message(bytes: &[u8]) {
+    let _ = message::decode(&Bytes::copy_from_slice(bytes), 1);
+}
+
 /// One member of a cluster, as every member knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {

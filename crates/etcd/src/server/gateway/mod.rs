@@ -157,6 +157,21 @@ fn http_status(code: Code) -> StatusCode {
     }
 }
 
+/// A byte for the method, then a request's text, and the same bytes as an answer.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn fuzz(data: &[u8]) {
+    let Some((place, data)) = data.split_first() else { return };
+    let methods: Vec<_> = schema::SERVICES.iter().flat_map(|service| service.methods).collect();
+    let method = methods[usize::from(*place) % methods.len()];
+    let mut text = Vec::new();
+    if let Ok(frame) = first_frame(method.input(), data) {
+        // What was made of a request can be told.
+        json::to_json(method.input(), &frame[FRAME_HEADER_BYTES..], &mut text).expect("a message that the gateway made");
+        assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok());
+    }
+    let _ = json::to_json(method.output(), data, &mut Vec::new());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use hyper::body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -104,17 +105,34 @@ fn kind(method: &Method) -> &'static str {
     }
 }
 
+/// Resolves when a stream must end, and why.
+pub type End = Pin<Box<dyn Future<Output = Status> + Send>>;
+
 /// The body of a stream's answer, which tells how the call ended.
 pub struct Counted {
     body: Body,
     call: Arc<Call>,
+    end: Option<End>,
     /// What the trailers say; a client that leaves before them has cancelled.
     code: Code,
+    /// The trailers were sent before the body's own.
+    cut: bool,
 }
 
 impl Counted {
-    pub fn new(body: Body, call: Arc<Call>) -> Self {
-        Self { body, call, code: Code::Cancelled }
+    pub fn new(body: Body, call: Arc<Call>, end: Option<End>) -> Self {
+        Self { body, call, end, code: Code::Cancelled, cut: false }
+    }
+
+    /// The last frame of a stream that does not go on.
+    fn cut_short(&mut self, status: &Status) -> Frame<Bytes> {
+        (self.end, self.cut, self.code) = (None, true, status.code());
+        let mut trailers = HeaderMap::new();
+        // A text that is no header leaves the code.
+        if status.add_header(&mut trailers).is_err() {
+            trailers.insert("grpc-status", HeaderValue::from(i32::from(status.code())));
+        }
+        Frame::trailers(trailers)
     }
 }
 
@@ -123,6 +141,12 @@ impl hyper::body::Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.cut {
+            return Poll::Ready(None);
+        }
+        if let Some(Poll::Ready(status)) = self.end.as_mut().map(|end| end.as_mut().poll(context)) {
+            return Poll::Ready(Some(Ok(self.cut_short(&status))));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(frame)) => {
@@ -137,7 +161,7 @@ impl hyper::body::Body for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -167,17 +191,21 @@ mod tests {
             let mut headers = http::HeaderMap::new();
             headers.insert("grpc-status", code.parse().unwrap());
             let frames = futures::stream::iter([Ok::<_, Status>(Frame::data(Bytes::from("x"))), Ok(Frame::trailers(headers))]);
-            Counted::new(Body::new(http_body_util::StreamBody::new(frames)), call.clone())
+            Counted::new(Body::new(http_body_util::StreamBody::new(frames)), call.clone(), None)
         };
         trailers("0").collect().await.unwrap();
         trailers("14").collect().await.unwrap();
         drop(trailers("0"));
+        let waiting = futures::stream::pending::<Result<Frame<Bytes>, Status>>();
+        let end: End = Box::pin(async { Status::unavailable("etcdserver: no leader") });
+        let cut = Counted::new(Body::new(http_body_util::StreamBody::new(waiting)), call.clone(), Some(end)).collect().await.unwrap();
+        assert_eq!(Status::from_header_map(cut.trailers().unwrap()).unwrap().message(), "etcdserver: no leader");
         let mut page = Page::new(Format::Prometheus);
         calls.write(&mut page);
         let text = page.finish();
-        for code in ["OK", "Unavailable", "Canceled"] {
+        for (code, count) in [("OK", 1), ("Unavailable", 2), ("Canceled", 1)] {
             let line = format!(
-                "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_type=\"bidi_stream\",grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\"}} 1\n"
+                "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_type=\"bidi_stream\",grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\"}} {count}\n"
             );
             assert!(text.contains(&line), "{line}{text}");
         }

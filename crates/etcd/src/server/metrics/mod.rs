@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use store::{Kv, KvError};
 
-pub use self::calls::{Calls, Counted};
+pub use self::calls::{Calls, Counted, End};
 #[allow(unused_imports, reason = "for the network between members")]
 pub use self::peers::{PeerTraffic, Peers};
 pub use self::text::Format;

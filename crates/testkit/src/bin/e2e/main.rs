@@ -9,6 +9,7 @@ mod node;
 mod recovery;
 mod rollouts;
 mod separate;
+mod stores;
 mod streams;
 mod volumes;
 
@@ -25,7 +26,12 @@ type Test = (&'static str, fn(&Cluster) -> Result<()>);
 /// A test that makes hosts and clusters of its own.
 type HostTest = (&'static str, fn(&Path) -> Result<()>);
 
-const HOST_TESTS: &[HostTest] = &[("failures::up_names_the_cause", failures::run), ("separate::one_process_per_component", separate::run)];
+const HOST_TESTS: &[HostTest] = &[
+    ("failures::up_names_the_cause", failures::run),
+    ("separate::one_process_per_component", separate::embedded),
+    ("separate::on_our_etcd_over_tls", separate::on_our_etcd),
+    ("separate::on_debians_etcd", separate::on_debians_etcd),
+];
 
 fn tests() -> Vec<Test> {
     [

@@ -1,4 +1,4 @@
-//! The components as separate processes with upstream's names and flags over mutual TLS, and point 1 on them.
+//! The components as separate processes with upstream's names and flags over mutual TLS, and point 1 on them: once on each kind of store.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,9 +9,10 @@ use testkit::host::output;
 use testkit::{Cluster, wait};
 
 use crate::manifests;
+use crate::stores::Store;
 
 /// Ends its processes when dropped.
-struct Processes(Vec<(String, Child)>);
+pub struct Processes(Vec<(String, Child)>);
 
 impl Drop for Processes {
     fn drop(&mut self) {
@@ -25,10 +26,16 @@ impl Drop for Processes {
 
 impl Processes {
     /// Starts `oxikube NAME FLAGS`, its log in the host's folder.
-    fn start(&mut self, cluster: &Cluster, name: &str, flags: &[String]) -> Result<()> {
-        let log = std::fs::File::create(cluster.host.path(&format!("{name}.log"))).context("a log file")?;
+    pub fn start(&mut self, cluster: &Cluster, name: &str, flags: &[String]) -> Result<()> {
         let mut command: Command = cluster.oxikube(name);
-        let child = command.args(flags).stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn()?;
+        command.args(flags);
+        self.run(name, cluster, command)
+    }
+
+    /// Starts a program, its log in the host's folder.
+    pub fn run(&mut self, name: &str, cluster: &Cluster, mut command: Command) -> Result<()> {
+        let log = std::fs::File::create(cluster.host.path(&format!("{name}.log"))).context("a log file")?;
+        let child = command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn()?;
         self.0.push((name.to_owned(), child));
         Ok(())
     }
@@ -45,8 +52,20 @@ impl Processes {
     }
 }
 
+pub fn embedded(binary: &Path) -> Result<()> {
+    run(binary, Store::Embedded)
+}
+
+pub fn on_our_etcd(binary: &Path) -> Result<()> {
+    run(binary, Store::Ours)
+}
+
+pub fn on_debians_etcd(binary: &Path) -> Result<()> {
+    run(binary, Store::Debians)
+}
+
 /// `up` makes the certificates and the runtime; then its process ends and separate ones take over, on a store of their own.
-pub fn run(binary: &Path) -> Result<()> {
+fn run(binary: &Path, store: Store) -> Result<()> {
     let cluster = Cluster::up(binary, "parts", 2, &[])?;
     let runtime = format!("unix://{}", cluster.host.path("run").join("containerd.sock").display());
     output(cluster.host.command("kill").args(["-TERM", &cluster.pid()?.to_string()]))?;
@@ -55,7 +74,7 @@ pub fn run(binary: &Path) -> Result<()> {
         if pid > 0 && Path::new(&format!("/proc/{pid}")).exists() { bail!("it runs") } else { Ok(()) }
     })?;
     let mut processes = Processes(Vec::new());
-    let result = start(&cluster, &runtime, &mut processes).and_then(|()| hello(&cluster, &mut processes));
+    let result = start(&cluster, &runtime, store, &mut processes).and_then(|()| hello(&cluster, store, &mut processes));
     if result.is_err() {
         processes.check(&cluster)?;
     }
@@ -65,34 +84,40 @@ pub fn run(binary: &Path) -> Result<()> {
     downed.map(|_| ())
 }
 
-fn start(cluster: &Cluster, runtime: &str, processes: &mut Processes) -> Result<()> {
+fn start(cluster: &Cluster, runtime: &str, store: Store, processes: &mut Processes) -> Result<()> {
     let config = cluster.host.path("config");
     let pki = |name: &str| config.join("pki").join(name).display().to_string();
     let conf = |name: &str| config.join(format!("{name}.conf")).display().to_string();
     let flags = |list: &[(&str, &str)]| list.iter().map(|(name, value)| format!("--{name}={value}")).collect::<Vec<String>>();
-    let store = cluster.host.path("parts-store").display().to_string();
+    let store = store.start(cluster, processes)?;
+    let store: Vec<(&str, &str)> = store.iter().map(|(name, value)| (*name, value.as_str())).collect();
     processes.start(
         cluster,
         "kube-apiserver",
-        &flags(&[
-            ("secure-port", "6443"),
-            ("advertise-address", cluster.host.address()),
-            ("data-dir", &store),
-            ("tls-cert-file", &pki("apiserver.crt")),
-            ("tls-private-key-file", &pki("apiserver.key")),
-            ("client-ca-file", &pki("ca.crt")),
-            ("service-account-key-file", &pki("sa.pub")),
-            ("service-account-signing-key-file", &pki("sa.key")),
-            ("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
-            ("service-cluster-ip-range", "10.96.0.0/12"),
-            ("authorization-mode", "Node,RBAC"),
-            ("enable-admission-plugins", "NodeRestriction"),
-            ("kubelet-client-certificate", &pki("apiserver-kubelet-client.crt")),
-            ("kubelet-client-key", &pki("apiserver-kubelet-client.key")),
-            ("kubelet-certificate-authority", &pki("ca.crt")),
-            ("kubelet-preferred-address-types", "InternalIP,Hostname"),
-            ("allow-privileged", "true"),
-        ]),
+        &flags(
+            &[
+                &store[..],
+                &[
+                    ("secure-port", "6443"),
+                    ("advertise-address", cluster.host.address()),
+                    ("tls-cert-file", &pki("apiserver.crt")),
+                    ("tls-private-key-file", &pki("apiserver.key")),
+                    ("client-ca-file", &pki("ca.crt")),
+                    ("service-account-key-file", &pki("sa.pub")),
+                    ("service-account-signing-key-file", &pki("sa.key")),
+                    ("service-account-issuer", "https://kubernetes.default.svc.cluster.local"),
+                    ("service-cluster-ip-range", "10.96.0.0/12"),
+                    ("authorization-mode", "Node,RBAC"),
+                    ("enable-admission-plugins", "NodeRestriction"),
+                    ("kubelet-client-certificate", &pki("apiserver-kubelet-client.crt")),
+                    ("kubelet-client-key", &pki("apiserver-kubelet-client.key")),
+                    ("kubelet-certificate-authority", &pki("ca.crt")),
+                    ("kubelet-preferred-address-types", "InternalIP,Hostname"),
+                    ("allow-privileged", "true"),
+                ],
+            ]
+            .concat(),
+        ),
     )?;
     let super_admin = conf("super-admin");
     wait::until(Duration::from_secs(20), "the API server is ready", || {
@@ -153,7 +178,7 @@ fn kubelet_flags(cluster: &Cluster, runtime: &str) -> Result<Vec<String>> {
     ])
 }
 
-fn hello(cluster: &Cluster, processes: &mut Processes) -> Result<()> {
+fn hello(cluster: &Cluster, store: Store, processes: &mut Processes) -> Result<()> {
     wait::until(Duration::from_secs(60), "the node is Ready", || {
         processes.check(cluster)?;
         let status = cluster.jsonpath(&["node", "node-1"], "{.status.conditions[?(@.type==\"Ready\")].status}")?;
@@ -167,6 +192,7 @@ fn hello(cluster: &Cluster, processes: &mut Processes) -> Result<()> {
     ensure!(page.starts_with("hello-"), "{page}");
     ensure!(cluster.kubectl(&["logs", "-l", "app=hello", "--tail=1"]).is_ok(), "logs by the kubelet's own port and certificate");
     ensure!(cluster.kubectl(&["exec", "deployment/hello", "--", "echo", "hi"])? == "hi\n", "exec too");
+    store.check(cluster)?;
     cluster.kubectl_with(&["delete", "-f", "-"], manifests::HELLO)?;
     wait::until(Duration::from_secs(40), "the pods go", || {
         let left = cluster.kubectl(&["get", "pods", "-l", "app=hello", "-o", "name"])?;
