@@ -153,6 +153,28 @@ impl SimFiles {
         copy
     }
 
+    /// An independent disk as this one would be after a crash now and a restart.
+    pub fn crashed_copy(&self, seed: u64) -> Self {
+        let copy = Self::new();
+        let mut copies: BTreeMap<*const Mutex<Inode>, Handle> = BTreeMap::new();
+        let mut all = |names: &BTreeMap<String, Handle>| {
+            let copied = names.iter().map(|(name, inode)| {
+                let copy = copies.entry(Arc::as_ptr(inode)).or_insert_with(|| {
+                    let Inode { data, durable, dirty } = &*inode.lock();
+                    Handle::new(Mutex::new(Inode { data: data.clone(), durable: durable.clone(), dirty: dirty.clone() }))
+                });
+                (name.clone(), copy.clone())
+            });
+            copied.collect()
+        };
+        {
+            let (from, mut to) = (self.0.lock(), copy.0.lock());
+            (to.names, to.durable_names) = (all(&from.names), all(&from.durable_names));
+        }
+        copy.restart(seed);
+        copy
+    }
+
     fn change(&self) -> io::Result<parking_lot::MutexGuard<'_, Disk>> {
         let mut disk = self.0.lock();
         disk.operations += 1;

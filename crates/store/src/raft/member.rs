@@ -762,6 +762,7 @@ impl Replica {
         if let Some(transfer) = self.transfer.take() {
             let _ = transfer.reply.send(Err(reason.clone()));
         }
+        self.snapshots.refuse_incoming(&reason);
         self.board.set_alone(false);
         self.stopped = Some(reason);
         self.publish_status();

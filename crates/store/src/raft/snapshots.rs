@@ -162,6 +162,13 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Nothing will come of what came, at least not in this life.
+    pub fn refuse_incoming(&mut self, error: &KvError) {
+        if let Some(incoming) = self.incoming.take() {
+            incoming.refuse(error);
+        }
+    }
+
     /// Raft has taken what came, or had no use for it.
     pub fn forget_incoming(&mut self) -> Result<(), KvError> {
         let Some(incoming) = self.incoming.take() else { return Ok(()) };

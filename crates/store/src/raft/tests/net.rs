@@ -159,7 +159,10 @@ impl Cluster {
         self.net.engines.lock().remove(&id);
         let node = self.nodes.get_mut(&id).unwrap();
         node.work.abort();
-        node.files = (node.files.0.copy(), node.files.1.copy());
+        node.files.0.power_off();
+        node.files.1.power_off();
+        self.lives += 1;
+        node.files = (node.files.0.crashed_copy(self.lives), node.files.1.crashed_copy(self.lives));
     }
 
     pub async fn shut(&mut self, id: u64) {
