@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use store::{
     Answer, Bootstrap, Engine, EngineOptions, KeyRange, Kv, KvError, Member, MemberOptions, MessageKind, OutgoingSnapshot, PutRequest,
     RangeRequest, Transport,
@@ -23,7 +24,7 @@ struct Port(u64, Arc<Net>);
 
 impl Port {
     fn to(&self, id: u64) -> Option<Engine> {
-        self.1.0.lock().ok()?.get(&id).cloned()
+        self.1.0.lock().get(&id).cloned()
     }
 }
 
@@ -76,12 +77,15 @@ async fn bench(dir: &Path) -> Result<(), KvError> {
     let place = usize::try_from(id.saturating_sub(1)).unwrap_or(0);
     let (leader, follower) = (three[place].clone(), three[(place + 1) % 3].clone());
     let alone = alone[0].clone();
-    println!("{:<12} {:>12} {:>12} {:>8} {:>14} {:>14}", "", "embedded", "alone", "ratio", "3, leader", "3, follower");
+    println!("{:<8} {:>20} {:>20} {:>6} {:>20} {:>20}", "", "embedded", "alone", "ratio", "3, leader", "3, follower");
     for clients in [1, 64, 256] {
         line(&format!("put {clients}"), [&embedded, &alone, &leader, &follower], clients, false).await?;
     }
     for clients in [1, 64] {
         line(&format!("get {clients}"), [&embedded, &alone, &leader, &follower], clients, true).await?;
+    }
+    for engine in three.iter().chain([&embedded, &alone]) {
+        engine.close().await?;
     }
     Ok(())
 }
@@ -94,9 +98,9 @@ fn cluster(dir: &Path, size: u64, tasks: &base::Tasks) -> Result<Vec<Engine>, Kv
         let options = MemberOptions::new(size, id, Bootstrap::New(members.clone()));
         let folder = dir.join(format!("{size}-{id}"));
         let engine = Engine::open_member(&folder, EngineOptions::default(), options, Arc::new(Port(id, net.clone())), tasks)?;
-        net.0.lock().map_err(|_| KvError::Stopped)?.insert(id, engine);
+        net.0.lock().insert(id, engine);
     }
-    let engines = net.0.lock().map_err(|_| KvError::Stopped)?;
+    let engines = net.0.lock();
     Ok(engines.values().cloned().collect())
 }
 
@@ -105,12 +109,23 @@ async fn line(name: &str, engines: [&Engine; 4], clients: usize, reads: bool) ->
     for engine in engines {
         rates.push(rate(engine, clients, reads).await?);
     }
-    let ratio = rates[1] / rates[0];
-    println!("{name:<12} {:>10.0}/s {:>10.0}/s {ratio:>8.2} {:>12.0}/s {:>12.0}/s", rates[0], rates[1], rates[2], rates[3]);
+    let show = |(rate, cpu_us): (f64, f64)| format!("{rate:>8.0}/s {cpu_us:>6.1} us");
+    let ratio = rates[1].0 / rates[0].0;
+    println!("{name:<8} {} {} {ratio:>6.2} {} {}", show(rates[0]), show(rates[1]), show(rates[2]), show(rates[3]));
     Ok(())
 }
 
-async fn rate(engine: &Engine, clients: usize, reads: bool) -> Result<f64, KvError> {
+/// Microseconds that this process has computed so far.
+fn cpu_us() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) * 1e4
+}
+
+/// How often a second, and how much the process computed for each.
+async fn rate(engine: &Engine, clients: usize, reads: bool) -> Result<(f64, f64), KvError> {
+    let before_us = cpu_us();
     let started = base::clock::monotonic();
     let mut running = Vec::new();
     for client in 0..clients {
@@ -133,5 +148,6 @@ async fn rate(engine: &Engine, clients: usize, reads: bool) -> Result<f64, KvErr
     for client in running {
         done += client.await.map_err(|error| KvError::Internal(error.to_string()))??;
     }
-    Ok(done as f64 / started.elapsed().as_secs_f64())
+    let done = done as f64;
+    Ok((done / started.elapsed().as_secs_f64(), (cpu_us() - before_us) / done))
 }
