@@ -466,14 +466,20 @@ async fn an_installation_is_cut_off_anywhere() {
             cluster.engine(leader).put(put(&key, &format!("{moment} {n} {}", "x".repeat(30)))).await.unwrap();
         }
         let files = cluster.files(slow);
-        if main { files.0.power_off_after(count) } else { files.1.power_off_after(count) }
+        if main {
+            files.0.power_off_after(count)
+        } else {
+            files.1.power_off_after(count)
+        }
         cluster.net.heal();
         tokio::time::sleep(Duration::from_secs(1)).await;
         cut += u32::from(cluster.status(slow).stopped.is_some());
         cluster.crash(slow);
         cluster.restart(slow);
-        let whole = cluster.engine(slow).range(RangeRequest { serializable: true, ..RangeRequest::new(KeyRange::prefix("/")) }).await.unwrap();
-        let rounds: std::collections::HashSet<&[u8]> = whole.kvs.iter().map(|kv| kv.value.split(|byte| *byte == b' ').next().unwrap()).collect();
+        let whole =
+            cluster.engine(slow).range(RangeRequest { serializable: true, ..RangeRequest::new(KeyRange::prefix("/")) }).await.unwrap();
+        let rounds: std::collections::HashSet<&[u8]> =
+            whole.kvs.iter().map(|kv| kv.value.split(|byte| *byte == b' ').next().unwrap()).collect();
         assert!(rounds.len() <= 2, "{moment}: {whole:?}");
         assert_eq!(value(cluster.engine(slow), "/6").await, Some(format!("{moment} 69 {}", "x".repeat(30))), "{moment}");
     }
