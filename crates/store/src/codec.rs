@@ -14,7 +14,7 @@ use crate::{alarms, auth};
 #[error("{0}")]
 pub(crate) struct DecodeError(pub &'static str);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn encode(command: &Command) -> Vec<u8> {
     encode_after(0, command)
 }
