@@ -31,7 +31,8 @@ pub(crate) fn is_serializable(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(|op| match op {
         Op::Range(request) => request.serializable,
         Op::Put(_) | Op::Delete(_) => false,
-        Op::Txn(inner) => is_serializable(inner),
+        // etcd looks no deeper (server/etcdserver/txn/txn.go, IsTxnSerializable).
+        Op::Txn(_) => false,
     })
 }
 

@@ -167,13 +167,14 @@ impl Leases {
         }
     }
 
-    /// This member leads from now on: nobody else ends leases. Each has what is known to remain of it, and `extend_ms` for what was renewed and is not known.
+    /// Nobody else ends leases from now on: nobody else ends leases. Each has what is known to remain of it, and `extend_ms` for what was renewed and is not known.
     pub fn promote(&mut self, now_ms: u64, extend_ms: u64) {
         self.deadlines.clear();
         for (id, lease) in &mut self.by_id {
             let remaining = if lease.checkpoint_ms > 0 { lease.checkpoint_ms } else { lease.ttl_ms };
             lease.deadline_ms = now_ms.saturating_add(remaining).saturating_add(extend_ms);
-            lease.ending = false;
+            // Ends that were written in earlier terms are applied before the new leader renews anything.
+            (lease.ending, lease.over) = (false, false);
             self.deadlines.insert((lease.deadline_ms, *id));
         }
     }

@@ -67,9 +67,9 @@ impl Model {
                 response.revision = self.revision();
                 Ok(Some(response))
             }
-            Command::Member(_) | Command::Auth(_) | Command::Alarm(..) | Command::As(..) => {
-                unreachable!("the model knows keys, neither users nor members")
-            }
+            // Who is a member changes no key.
+            Command::Member(_) => Ok(None),
+            Command::Auth(_) | Command::Alarm(..) | Command::As(..) => unreachable!("the model knows keys, not users"),
         }
     }
 

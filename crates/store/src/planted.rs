@@ -67,6 +67,26 @@ pub(crate) enum Bug {
     CheckpointOutlivesRenewal,
     /// An old revision is read as of now.
     OldReadSeesNew,
+    /// A follower tells the leader that it has entries before they are on its disk.
+    AckBeforeSync,
+    /// A leader applies, and answers, what no other member has yet.
+    AppliedBeforeQuorum,
+    /// A member answers linearizable reads from its own state.
+    ReadIndexSkipped,
+    /// A leader renews leases without knowing whether it still leads.
+    StaleLeaderRenews,
+    /// A new leader ends leases by the deadlines that it had as a follower.
+    LeasesNotExtended,
+    /// A follower sends a request again that it has sent to the leader already.
+    ProposedAgain,
+    /// Term and vote are not written.
+    VoteNotPersisted,
+    /// A start keeps entries of the log that others have replaced.
+    ConflictSuffixKept,
+    /// A snapshot says that it is one entry further than its content is.
+    SnapshotAheadOfContent,
+    /// Watches are not told that a snapshot has replaced the state.
+    WatchLostOnSnapshot,
 }
 
 #[cfg(test)]

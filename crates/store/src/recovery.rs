@@ -94,6 +94,8 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
     })?;
     // Who was logged in logs in again: nobody knows how long ago the token was used.
     restored.state.auth.forget_tokens();
+    // The log may have changed what is known to remain of leases.
+    restored.state.leases.promote(0, 0);
     tracing::info!(
         revision = restored.state.revision,
         replayed = restored.state.applied_index - saved_index,

@@ -8,6 +8,7 @@ use raft::eraftpb::{Entry, HardState};
 
 use super::records::{Identity, LogRecord};
 use crate::kv::KvError;
+use crate::planted::planted;
 use crate::wal::{Segments, Wal};
 
 /// Bytes of the log between two marks.
@@ -92,7 +93,7 @@ impl Journal {
             return Ok(());
         }
         let mut records = Vec::with_capacity(entries.len() + 1);
-        if self.hard != self.written {
+        if self.hard != self.written && !planted!(VoteNotPersisted) {
             records.push(LogRecord::HardState(self.identity, self.hard.clone()));
         }
         records.extend(entries.iter().map(LogRecord::Entry));

@@ -23,6 +23,7 @@ use crate::codec;
 use crate::commit::{self, APPLY_BUDGET, Answer, Proposal};
 use crate::keeper::Desk;
 use crate::kv::{KvError, LeaseId, LeaseStatus};
+use crate::planted::planted;
 use crate::reply::Reply;
 use crate::state::Command;
 use crate::watch::Shared;
@@ -206,6 +207,7 @@ impl Replica {
         match input {
             Input::Propose(proposal) => batch.push(proposal),
             Input::Read(Read::Lease(_, reply)) if self.seen.1 != Role::Leader => drop(reply.send(Err(KvError::NotLeader))),
+            Input::Read(Read::Lease(LeaseAsk::Renew(id), reply)) if planted!(StaleLeaderRenews) => drop(reply.send(self.renew(id).0)),
             Input::Read(read) => self.reads.add(read, self.now_ms),
             Input::Change { changes, reply } => match self.check_changes(&changes) {
                 Err(error) => drop(reply.send(Err(error))),
@@ -283,6 +285,9 @@ impl Replica {
         for (context, index) in std::mem::take(&mut step.reads) {
             self.reads.confirm(&context, index);
         }
+        if planted!(AckBeforeSync) {
+            self.send(std::mem::take(&mut step.after))?;
+        }
         match self.journal.write(&step.entries, step.hard.as_ref(), step.sync) {
             Ok(()) => {}
             Err(KvError::NoSpace) => {
@@ -293,6 +298,9 @@ impl Replica {
             Err(error) => return Err(error),
         }
         self.core.log().append(&step.entries);
+        if planted!(AppliedBeforeQuorum) && self.core.role() == Role::Leader {
+            self.apply(step.entries.clone())?;
+        }
         self.send(std::mem::take(&mut step.after))?;
         let mut light = self.core.persisted(step)?;
         if let Some(commit) = light.commit_index() {
@@ -300,7 +308,7 @@ impl Replica {
         }
         self.send(light.take_messages())?;
         self.apply(light.take_committed_entries())?;
-        self.core.applied(self.applied)
+        self.core.applied(if planted!(AppliedBeforeQuorum) { self.applied.min(self.core.committed()) } else { self.applied })
     }
 
     fn send(&mut self, messages: Vec<Message>) -> Result<(), KvError> {
@@ -337,6 +345,9 @@ impl Replica {
         let mut batch = Vec::new();
         let mut owners = Vec::new();
         for entry in entries {
+            if planted!(AppliedBeforeQuorum) && entry.index <= self.applied {
+                continue;
+            }
             self.uncheckpointed_bytes += entry.data.len() as u64;
             if entry.get_entry_type() != EntryType::EntryNormal {
                 self.apply_batch(&mut batch, &mut owners);
@@ -471,6 +482,11 @@ impl Replica {
                 self.proposals.keep_unsent(number, Unsent::Command(data));
             }
             return Ok(());
+        }
+        if planted!(ProposedAgain) && self.core.role() != Role::Leader {
+            for (number, data) in numbers.iter().zip(&data) {
+                self.proposals.keep_unsent(*number, Unsent::Command(data.clone()));
+            }
         }
         if !self.core.propose(data)? {
             // Too much is uncommitted, or this member is being removed.
@@ -614,7 +630,9 @@ impl Replica {
             (false, true) => {
                 // Every lease lasts from now on as long as is known to remain of it, and until a new leader could have renewed it (lessor.go, Promote).
                 let extend = u64::try_from(self.options.election_timeout.as_millis()).unwrap_or(u64::MAX);
-                self.shared.state.write().leases.promote(self.now_ms, extend);
+                if !planted!(LeasesNotExtended) {
+                    self.shared.state.write().leases.promote(self.now_ms, extend);
+                }
                 self.lease_checkpoint_ms = self.now_ms + LEASE_CHECKPOINT_MS;
             }
             (true, false) => {

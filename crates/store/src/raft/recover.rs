@@ -21,6 +21,7 @@ use crate::disk::Files;
 use crate::keeper::Keeper;
 use crate::kv::KvError;
 use crate::options::EngineOptions;
+use crate::planted::planted;
 use crate::recovery;
 use crate::wal::Wal;
 
@@ -60,6 +61,9 @@ impl Found {
                 self.top = self.top.max(index);
             }
             Recorded::Entry(entry) => {
+                if planted!(ConflictSuffixKept) && self.entries.back().is_some_and(|last| last.index >= entry.index) {
+                    return Ok(());
+                }
                 while self.entries.back().is_some_and(|last| last.index >= entry.index) {
                     self.entries.pop_back();
                 }

@@ -26,6 +26,7 @@ use crate::keeper::Keeper;
 use crate::kv::{KeyValue, KvError, Revision};
 use crate::lease::LeaseRecord;
 use crate::options::EngineOptions;
+use crate::planted::planted;
 use crate::recovery;
 use crate::state::Extras;
 use crate::watch::Shared;
@@ -93,7 +94,10 @@ impl Snapshots {
     pub fn made(&mut self, view: Result<View, KvError>, now_ms: u64) -> Option<Snapshot> {
         self.asked = false;
         let made = view.and_then(|view| {
-            let snapshot = describe(&view.saved)?;
+            let mut snapshot = describe(&view.saved)?;
+            if planted!(SnapshotAheadOfContent) {
+                snapshot.mut_metadata().index += 1;
+            }
             Ok(Made { view, snapshot, since_ms: now_ms })
         });
         match made {
@@ -157,7 +161,9 @@ impl Snapshots {
         let revision = state.revision;
         let watchers = shared.hub.lock();
         drop(state);
-        shared.hub.rebase(watchers, revision);
+        if !planted!(WatchLostOnSnapshot) {
+            shared.hub.rebase(watchers, revision);
+        }
         self.made = None;
         Ok(())
     }

@@ -20,6 +20,7 @@ pub(crate) struct Faults {
     pub rot: f64,
     /// Minutes pass and not seconds: long leases end.
     pub slow_world: bool,
+    pub is_calm: bool,
     /// Who applies commands now.
     pub speaker: usize,
     pub starts: usize,
@@ -30,12 +31,24 @@ impl Faults {
         let mut some = |most: u32| if rng.random_bool(0.6) { rng.random_range(1..=most) } else { 0 };
         let (crashes, disk_errors, full_disks, stalls) = (some(20), some(6), some(6), some(10));
         let crash_at_start = if rng.random_bool(0.5) { 0.3 } else { 0.0 };
-        Self { crashes, disk_errors, full_disks, stalls, crash_at_start, rot: 0.3, slow_world: rng.random_bool(0.2), speaker: 0, starts: 0 }
+        Self {
+            crashes,
+            disk_errors,
+            full_disks,
+            stalls,
+            crash_at_start,
+            rot: 0.3,
+            slow_world: rng.random_bool(0.2),
+            is_calm: false,
+            speaker: 0,
+            starts: 0,
+        }
     }
 
     pub fn calm(&mut self) {
         self.crash_at_start = 0.0;
         self.rot = 0.0;
+        self.is_calm = true;
     }
 }
 
@@ -66,7 +79,7 @@ impl World {
                 self.say(&format!("the disk of member {node} is full"));
             }
             Some(3) => {
-                let ms = self.rng.random_range(100..4000);
+                let ms = self.forget(node);
                 self.nodes[node].stalled_until_ms = self.now.ms + ms;
                 self.say(&format!("member {node} hangs for {ms} ms"));
             }

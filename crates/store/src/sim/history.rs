@@ -46,9 +46,17 @@ pub(crate) struct Call {
     pub ended: Option<(Moment, Outcome)>,
 }
 
+/// Errors that a command that was done may answer. After others but refusals it may have been done all the same.
+fn is_answer(error: &KvError) -> bool {
+    matches!(
+        error,
+        KvError::Compacted { .. } | KvError::FutureRevision | KvError::LeaseNotFound | KvError::LeaseExists | KvError::KeyNotFound
+    )
+}
+
 /// Errors after which a command may have been done all the same.
 pub(crate) fn is_unknown(error: &KvError) -> bool {
-    matches!(error, KvError::Unavailable(_) | KvError::Timeout | KvError::NoLeader | KvError::Internal(_) | KvError::Corrupt(_))
+    !is_answer(error) && !is_refusal(error)
 }
 
 /// Errors that say that a command was not even tried.

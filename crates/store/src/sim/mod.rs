@@ -1,13 +1,15 @@
 //! Deterministic simulation: a store, or a cluster of them, in a world where clock, disks, network and crashes come from one seed, with clients that
 //! write down what they saw, and checkers that judge it. A failing seed fails again.
 //!
-//! `world` is the loop, `node` a member in it, `faults` what goes wrong, `workload` and `clients` what is asked, `history` what was seen, `truth` what
+//! `world` is the loop, `node` a member in it, `cluster` and `network` what stands between members, `faults` what goes wrong, `workload` and `clients` what is asked, `history` what was seen, `truth` what
 //! was applied, `check` the judges, `trace` the story. Exists in test builds only; `make sim` runs many seeds.
 
 mod check;
 mod clients;
+mod cluster;
 mod faults;
 mod history;
+mod network;
 mod node;
 pub(crate) mod tap;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::check::{self, LeaseRules};
 use super::clients::{InFlight, Watcher, finish, new_call, poll, send};
+use super::cluster::{Cluster, DRIFT_PERMILLE, Seat};
 use super::faults::{Faults, damage};
 use super::history::{History, Moment, Outcome, Response, is_unknown};
 use super::node::{Live, start_single};
@@ -23,6 +24,10 @@ const CALM_STEP_MS: u64 = 100;
 const CALM_STEPS: u64 = 250;
 
 pub(crate) struct Node {
+    /// Its place in a cluster.
+    pub seat: Option<Seat>,
+    /// It was taken out of its cluster and does not come back.
+    pub is_retired: bool,
     pub files: SimFiles,
     pub live: Option<Live>,
     /// The last command that was applied since the start.
@@ -32,12 +37,24 @@ pub(crate) struct Node {
     pub stalled_until_ms: u64,
 }
 
+impl Node {
+    pub fn new(seat: Option<Seat>) -> Self {
+        Self { seat, is_retired: false, files: SimFiles::new(), live: None, applied: 0, start_at_ms: 0, stalled_until_ms: 0 }
+    }
+
+    /// What its own clock says.
+    pub fn clock_ms(&self, now_ms: u64) -> u64 {
+        self.seat.as_ref().map_or(now_ms, |seat| seat.clock_ms(now_ms))
+    }
+}
+
 pub(crate) struct World {
     pub seed: u64,
     pub rng: StdRng,
     pub now: Moment,
     pub nodes: Vec<Node>,
     pub faults: Faults,
+    pub cluster: Option<Cluster>,
     options: EngineOptions,
     trace: Trace,
     truth: Truth,
@@ -46,7 +63,7 @@ pub(crate) struct World {
     clients: Vec<Option<InFlight>>,
     watchers: Vec<Watcher>,
     history: History,
-    wrong: Vec<String>,
+    pub wrong: Vec<String>,
     next_id: u64,
 }
 
@@ -78,13 +95,18 @@ impl World {
         let options = options(&mut rng);
         let faults = Faults::draw(&mut rng);
         let workload = Workload::new(Mix::draw(&mut rng), faults.slow_world);
-        let node = |_| Node { files: SimFiles::new(), live: None, applied: 0, start_at_ms: 0, stalled_until_ms: 0 };
+        let cluster = (members > 1).then(|| Cluster::new(&mut rng, members));
+        let nodes = match cluster {
+            Some(_) => Cluster::seats(&mut rng, members).into_iter().map(|seat| Node::new(Some(seat))).collect(),
+            None => vec![Node::new(None)],
+        };
         Self {
             seed,
             rng,
             now: Moment::default(),
-            nodes: (0..members).map(node).collect(),
+            nodes,
             faults,
+            cluster,
             options,
             trace: Trace::new(keep_trace),
             truth: Truth::default(),
@@ -115,6 +137,10 @@ impl World {
     /// Runs `steps` steps with faults, then a quiet time, then judges.
     pub async fn run(mut self, steps: usize) -> Report {
         self.say(&format!("seed {} {:?} {:?}", self.seed, self.workload.mix, self.faults));
+        if let Some(cluster) = &self.cluster {
+            let line = cluster.describe();
+            self.say(&line);
+        }
         for _ in 0..steps {
             self.step().await;
             if !self.wrong.is_empty() {
@@ -125,7 +151,11 @@ impl World {
         self.calm().await;
         self.history.log = self.truth.entries().to_vec();
         self.history.watches.extend(self.watchers.drain(..).map(|watcher| watcher.log));
-        let rules = LeaseRules { drift_permille: 0, slack_ms: 3_000, quiet_ms: Some((quiet_from, self.now.ms)) };
+        let rules = LeaseRules {
+            drift_permille: if self.cluster.is_some() { 2 * DRIFT_PERMILLE as u64 } else { 0 },
+            slack_ms: if self.cluster.is_some() { 15_000 } else { 3_000 },
+            quiet_ms: Some((quiet_from, self.now.ms)),
+        };
         for what in check::check(&self.history, &rules) {
             self.wrong(what);
         }
@@ -147,11 +177,19 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.rng.random_range(0..100) {
+        let roll = self.rng.random_range(0..100);
+        // Members talk only while time passes.
+        let roll = if self.cluster.is_some() && (30..65).contains(&roll) { 70 } else { roll };
+        match roll {
             0..40 => self.begin_call(),
             40..70 => self.turn(),
             70..80 => {
-                let ms = self.rng.random_range(1..if self.faults.slow_world { 6000 } else { 100 });
+                let most = match (&self.cluster, self.faults.slow_world) {
+                    (_, true) => 6000,
+                    (Some(_), false) => 40,
+                    (None, false) => 100,
+                };
+                let ms = self.rng.random_range(1..most);
                 self.pass(ms).await;
             }
             80 => {
@@ -160,7 +198,8 @@ impl World {
                 self.pass(ms).await;
             }
             81..85 => self.keep(),
-            85..95 => self.watch(),
+            85..93 => self.watch(),
+            93..96 if self.cluster.is_some() => self.trouble(),
             _ => self.fault(),
         }
         self.start_those_due();
@@ -168,22 +207,26 @@ impl World {
     }
 
     pub async fn pass(&mut self, ms: u64) {
+        if self.cluster.is_some() {
+            return self.pass_in_cluster(ms).await;
+        }
         self.now.ms += ms;
         tokio::time::advance(std::time::Duration::from_millis(ms)).await;
     }
 
     /// Lets everything happen that needs no more time and no more turns.
-    async fn settle(&mut self) {
+    pub async fn settle(&mut self) {
         for _ in 0..2 {
             tokio::task::yield_now().await;
         }
         self.hear();
         self.poll_clients();
+        self.settle_cluster();
         self.hear();
     }
 
     /// Takes what members applied since the last time.
-    fn hear(&mut self) {
+    pub fn hear(&mut self) {
         for (index, command) in self.tap.take() {
             let at = self.tick();
             // Single stores have no other speaker; clusters note who speaks before each turn.
@@ -200,7 +243,7 @@ impl World {
         }
     }
 
-    fn up(&mut self) -> Option<usize> {
+    pub fn up(&mut self) -> Option<usize> {
         let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].live.is_some()).collect();
         if up.is_empty() { None } else { Some(up[self.rng.random_range(0..up.len())]) }
     }
@@ -269,17 +312,20 @@ impl World {
             return;
         }
         self.faults.speaker = node;
+        let clock_ms = self.nodes[node].clock_ms(self.now.ms);
         let Some(live) = &mut self.nodes[node].live else { return };
-        live.driver.turn(self.now.ms, most);
-        let failed = live.driver.has_failed();
+        live.driver.turn(clock_ms, most);
+        let failed = live.has_failed();
         self.hear();
+        self.collect();
         if self.nodes[node].files.is_off() {
             self.crash(node, "in a turn");
-        } else if failed && self.nodes[node].start_at_ms <= self.now.ms {
+        } else if failed && self.nodes[node].start_at_ms == 0 {
             // Someone notices the failed member after a while and starts it again.
             self.nodes[node].start_at_ms = self.now.ms + 500;
             self.say(&format!("member {node} takes no more writes"));
         }
+        self.collect();
     }
 
     fn keep(&mut self) {
@@ -313,6 +359,9 @@ impl World {
                 self.clients[client] = None;
             }
         }
+        if let (Some(cluster), Some(seat)) = (&mut self.cluster, &self.nodes[node].seat) {
+            cluster.crashed(seat.id);
+        }
         let (gone, stay) = self.watchers.drain(..).partition(|watcher| watcher.log.node == node);
         self.watchers = stay;
         self.nodes[node].live = None;
@@ -325,8 +374,11 @@ impl World {
 
     fn start_those_due(&mut self) {
         for node in 0..self.nodes.len() {
+            if self.nodes[node].is_retired {
+                continue;
+            }
             let due = self.nodes[node].start_at_ms <= self.now.ms;
-            let failed = self.nodes[node].live.as_ref().is_some_and(|live| live.driver.has_failed());
+            let failed = self.nodes[node].live.as_ref().is_some_and(|live| live.has_failed());
             if failed && due && self.nodes[node].start_at_ms > 0 {
                 self.crash(node, "to be started again");
                 self.nodes[node].start_at_ms = 0;
@@ -351,7 +403,7 @@ impl World {
         }
         self.tick();
         self.say(&format!("member {node} starts"));
-        if self.rng.random_bool(self.faults.rot) {
+        if self.cluster.is_none() && self.rng.random_bool(self.faults.rot) {
             let files = self.nodes[node].files.copy();
             let seed = self.rng.random();
             let found = damage(&files, &self.options, seed);
@@ -361,10 +413,19 @@ impl World {
                 Err(what) => self.wrong(what),
             }
         }
-        match start_single(&self.nodes[node].files, &self.options) {
+        let seed = self.rng.random();
+        let started = match (&self.cluster, &self.nodes[node].seat) {
+            (Some(cluster), Some(seat)) => cluster.start(&self.nodes[node], seat, &self.options, seed, self.now.ms),
+            _ => start_single(&self.nodes[node].files, &self.options),
+        };
+        match started {
             Ok(live) => {
+                if let (Some(cluster), Some(seat)) = (&mut self.cluster, &self.nodes[node].seat) {
+                    cluster.publish(seat.id, &live);
+                }
                 self.nodes[node].live = Some(live);
                 self.hear();
+                self.collect();
                 if self.nodes[node].files.is_off() {
                     self.crash(node, "after its start");
                 }
@@ -462,7 +523,14 @@ impl World {
             self.nodes[node].stalled_until_ms = 0;
         }
         self.faults.calm();
+        if let Some(cluster) = &mut self.cluster {
+            cluster.network.heal();
+            cluster.network.weather.calm();
+        }
         for round in 0..CALM_STEPS {
+            if !self.wrong.is_empty() {
+                return;
+            }
             self.pass(CALM_STEP_MS).await;
             self.start_those_due();
             for node in 0..self.nodes.len() {
@@ -482,6 +550,7 @@ impl World {
                 self.wrong(format!("call {} of step {} was never answered: {:?}", call.id, call.began.step, call.request));
             }
         }
+        let present = self.present();
         let mut place = 0;
         while place < self.watchers.len() {
             let id = self.watchers[place].log.id;
@@ -491,14 +560,21 @@ impl World {
                 quiet = if self.read_watch(place) { 0 } else { quiet + 1 };
             }
             if let Some(watcher) = self.watchers.get_mut(place).filter(|watcher| watcher.log.id == id) {
-                watcher.log.complete = true;
+                watcher.log.complete = present.contains(&watcher.log.node);
                 place += 1;
             }
         }
     }
 
+    /// The nodes that should be there at the end.
+    fn present(&self) -> Vec<usize> {
+        let members: Vec<u64> = self.members().iter().map(|member| member.id).collect();
+        let is_member = |node: &Node| node.seat.as_ref().is_none_or(|seat| members.contains(&seat.id));
+        (0..self.nodes.len()).filter(|node| is_member(&self.nodes[*node])).collect()
+    }
+
     fn last_reads(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in self.present() {
             let Some(client) = self.clients.iter().position(Option::is_none) else { return };
             self.next_id += 1;
             let everything = RangeRequest::new(KeyRange::between("\0", "\0"));
@@ -509,7 +585,11 @@ impl World {
     /// What every member holds at the end is what the log made.
     fn compare_states(&mut self) {
         let replay = check::Replay::new(&self.history);
-        for node in 0..self.nodes.len() {
+        if self.cluster.is_some() && !self.is_level() {
+            let status: Vec<_> = self.nodes.iter().map(|node| node.live.as_ref().and_then(|live| live.engine.raft_status())).collect();
+            return self.wrong(format!("the members are not level at the end: {status:?}"));
+        }
+        for node in self.present() {
             let Some(live) = &self.nodes[node].live else {
                 self.wrong(format!("member {node} is not there at the end"));
                 continue;

@@ -158,23 +158,12 @@ fn serializable(request: &Request) -> bool {
     match request {
         Request::Range(request) => request.serializable,
         Request::Txn(txn) => {
-            let mut ranges = Vec::new();
-            collect(txn, &mut ranges);
-            !ranges.is_empty() && ranges.iter().all(|request| request.serializable)
+            // Without any read too: an etcd of its own kind (server/etcdserver/txn/txn.go, IsTxnSerializable).
+            txn.success.iter().chain(&txn.failure).all(|op| matches!(op, Op::Range(request) if request.serializable))
         }
         // Answered from the member's own state in etcd too (server/lease/lessor.go, Leases).
         Request::Leases => true,
         _ => false,
-    }
-}
-
-fn collect<'a>(txn: &'a Txn, ranges: &mut Vec<&'a RangeRequest>) {
-    for op in txn.success.iter().chain(&txn.failure) {
-        match op {
-            Op::Range(request) => ranges.push(request),
-            Op::Txn(inner) => collect(inner, ranges),
-            Op::Put(_) | Op::Delete(_) => {}
-        }
     }
 }
 
