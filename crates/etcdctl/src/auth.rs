@@ -7,7 +7,7 @@ use prost::Message;
 use crate::Ctl;
 use crate::exit::{Failure, Outcome};
 use crate::flags::{command, group, texts};
-use crate::printer::messages::{headed, header_fields};
+use crate::printer::messages::headed;
 use crate::printer::{Answer, Known, Page, Style, say_line};
 
 pub fn auth_command() -> Command {
@@ -63,13 +63,6 @@ impl Answer for pb::AuthStatusResponse {
 
     fn json(&self, _style: Style) -> Option<String> {
         Some(headed(&self.header).flag("enabled", self.enabled).number("authRevision", self.auth_revision).end())
-    }
-
-    fn fields(&self, page: &mut Page) -> Known {
-        header_fields(&self.header, page);
-        page.line(format!("\"Enabled\" : {}", self.enabled));
-        page.line(format!("\"AuthRevision\" : {}", self.auth_revision));
-        true
     }
 
     fn protobuf(&self) -> Result<Vec<u8>, Option<String>> {

@@ -14,7 +14,7 @@ use crate::connection::Channel;
 use crate::exit::{self, Failure, Outcome};
 use crate::flags::{command, group, is_on, string, switch, text};
 use crate::printer::say_line;
-use crate::{Ctl, go, keys};
+use crate::{Ctl, go, keys, kv};
 
 /// How long tidying up may take.
 const AFTERWARDS: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ pub async fn run(ctl: &Ctl, name: &str, matches: &ArgMatches) -> Outcome {
     let prefix = string(matches, "prefix");
     let channel = ctl.connect().await?;
     let request = pb::RangeRequest { limit: 1, ..everything(&prefix) };
-    if !ctl.within(channel.kv().range(request)).await?.kvs.is_empty() {
+    if !kv::range(ctl, &channel, request).await?.kvs.is_empty() {
         let text = format!("prefix {} has keys. Delete with etcdctl del --prefix {prefix} first", go::quote(prefix.as_bytes()));
         return Err(Failure::new(exit::INVALID_INPUT, text));
     }

@@ -55,6 +55,11 @@ impl tower::Service<Request<Body>> for Channel {
 }
 
 impl Channel {
+    /// The present server cannot serve: the next request goes to another, where there is one.
+    pub fn leave(&self) {
+        self.transport.leave_current();
+    }
+
     pub fn kv(&self) -> KvClient<Self> {
         KvClient::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES)
     }

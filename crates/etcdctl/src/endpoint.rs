@@ -10,7 +10,7 @@ use crate::flags::{command, group, int, is_on, number, switch, text};
 use crate::printer::json::{self, Object};
 use crate::printer::messages::{headed, header_fields};
 use crate::printer::{Answer, Known, Page, Style, Table, say_line};
-use crate::{Ctl, go};
+use crate::{Ctl, go, kv, member};
 
 pub fn endpoint_command() -> Command {
     let members = vec![
@@ -41,8 +41,7 @@ pub async fn endpoints(ctl: &Ctl, whole_cluster: bool) -> Outcome<Vec<String>> {
     if !whole_cluster {
         return Ok(ctl.global.endpoints.clone());
     }
-    let request = pb::MemberListRequest { linearizable: true };
-    let members = ctl.within(ctl.connect().await?.cluster().member_list(request)).await;
+    let members = member::list(ctl, &ctl.connect().await?).await;
     let members = members
         .map_err(|failure| Failure::error(format!("failed to fetch endpoints from etcd cluster member list: {}", failure.text)))?
         .members;
@@ -100,7 +99,7 @@ async fn health_of(ctl: &Ctl, endpoint: &str) -> Health {
 async fn probe(ctl: &Ctl, endpoint: &str) -> Outcome<String> {
     let channel = ctl.connect_to(endpoint).await?;
     let request = pb::RangeRequest { key: "health".into(), ..Default::default() };
-    match ctl.within(channel.kv().range(request)).await {
+    match kv::range(ctl, &channel, request).await {
         Err(failure) if failure.text == "etcdserver: permission denied" => return Ok(String::new()),
         answer => answer?,
     };

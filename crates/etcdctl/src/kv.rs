@@ -5,6 +5,7 @@ use std::io::Read;
 use clap::{ArgMatches, Command};
 use etcd::pb::{self, range_request};
 
+use crate::connection::Channel;
 use crate::exit::{self, Failure, Outcome};
 use crate::flags::{command, int, is_on, number, string, switch, text, texts, words};
 use crate::printer::{Format, say_line};
@@ -169,9 +170,17 @@ pub fn delete_request(matches: &ArgMatches) -> Outcome<pb::DeleteRangeRequest> {
     Ok(pb::DeleteRangeRequest { key: key.into(), range_end: range_end.into(), prev_kv: is_on(matches, "prev-kv") })
 }
 
+pub async fn range(ctl: &Ctl, channel: &Channel, request: pb::RangeRequest) -> Outcome<pb::RangeResponse> {
+    let call = || {
+        let (mut client, request) = (channel.kv(), request.clone());
+        async move { client.range(request).await }
+    };
+    ctl.read(channel, call).await
+}
+
 pub async fn get(ctl: &mut Ctl, matches: &ArgMatches) -> Outcome {
     let request = range_request(matches)?;
-    let answer = ctl.within(ctl.connect().await?.kv().range(request)).await?;
+    let answer = range(ctl, &ctl.connect().await?, request).await?;
     if is_on(matches, "count-only") && ctl.printer.format != Format::Fields {
         return Err(Failure::bad_args("--count-only is only for `--write-out=fields`"));
     }

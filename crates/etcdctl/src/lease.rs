@@ -181,7 +181,7 @@ impl Answer for Revoked {
     }
 
     fn protobuf(&self) -> Result<Vec<u8>, Option<String>> {
-        let header = self.header.clone().unwrap_or_default();
+        let header = self.header.unwrap_or_default();
         let shown = format!(
             "cluster_id:{} member_id:{} revision:{} raft_term:{} ",
             header.cluster_id, header.member_id, header.revision, header.raft_term

@@ -33,6 +33,7 @@ mod watch;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -45,6 +46,8 @@ use self::printer::{Printer, say, say_line};
 const TOOLS: [&str; 2] = ["etcdctl", "etcdutl"];
 const VERSION: &str = etcd::ETCD_VERSION;
 const API_VERSION: &str = "3.5";
+/// Between two tries of a request that reads.
+const RETRY: Duration = Duration::from_millis(25);
 
 /// What every command needs.
 pub(crate) struct Ctl {
@@ -68,6 +71,25 @@ impl Ctl {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Failure::error(exit::DEADLINE)),
         }
+    }
+
+    /// A request that changes nothing: repeated while servers are not available, as upstream's client does.
+    async fn read<T, F>(&self, channel: &Channel, mut call: impl FnMut() -> F) -> Outcome<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        self.within(async {
+            loop {
+                match call().await {
+                    Err(status) if follow::is_passing(&status) => {
+                        channel.leave();
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        })
+        .await
     }
 }
 

@@ -24,14 +24,14 @@ pub fn words(line: &str) -> Outcome<Vec<Vec<u8>>> {
             },
             '\'' => match rest[1..].find('\'') {
                 Some(end) => {
-                    words.push(rest[1..=end].as_bytes().to_vec());
+                    words.push(rest.as_bytes()[1..=end].to_vec());
                     rest = &rest[end + 2..];
                 }
                 None => rest = &rest[1..],
             },
             _ => {
                 let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                words.push(rest[..end].as_bytes().to_vec());
+                words.push(rest.as_bytes()[..end].to_vec());
                 rest = &rest[end..];
             }
         }

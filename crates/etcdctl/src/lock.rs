@@ -10,7 +10,7 @@ use crate::exit::{self, Failure, Outcome};
 use crate::flags::{command, int, is_on, number, switch, texts, words};
 use crate::follow::{Follow, cancel_text, revision_of};
 use crate::session::{Entry, Session, interrupted};
-use crate::{Ctl, keys, process};
+use crate::{Ctl, keys, kv, process};
 
 /// Seconds that an election's lease lives without its owner.
 const ELECTION_TTL: i64 = 60;
@@ -53,7 +53,7 @@ pub async fn lock(ctl: &Ctl, matches: &ArgMatches) -> Outcome {
 /// Prints the key that is now ours.
 async fn show(ctl: &Ctl, session: &Session, entry: &Entry, lost: &str) -> Outcome {
     let request = pb::RangeRequest { key: entry.key.clone().into(), ..Default::default() };
-    let answer = ctl.within(session.channel.kv().range(request)).await?;
+    let answer = kv::range(ctl, &session.channel, request).await?;
     if answer.kvs.is_empty() {
         return Err(Failure::error(lost));
     }
@@ -141,7 +141,7 @@ async fn follow_leaders(ctl: &Ctl, name: &str) -> Outcome {
             sort_target: range_request::SortTarget::Create.into(),
             ..Default::default()
         };
-        let first = ctl.within(channel.kv().range(request)).await?;
+        let first = kv::range(ctl, &channel, request).await?;
         let revision = first.header.as_ref().map_or(0, |header| header.revision);
         let (leader, next) = match first.kvs.first() {
             Some(pair) => {
@@ -190,7 +190,7 @@ async fn follow_leader(ctl: &Ctl, mut follow: Follow) -> Outcome {
                 return Ok(());
             }
             ctl.printer.print(&pb::RangeResponse {
-                header: answer.header.clone(),
+                header: answer.header,
                 kvs: event.kv.into_iter().collect(),
                 ..Default::default()
             })?;

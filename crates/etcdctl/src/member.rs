@@ -4,6 +4,7 @@ use clap::{ArgMatches, Command};
 use etcd::pb;
 use prost::Message;
 
+use crate::connection::Channel;
 use crate::exit::{Failure, Outcome};
 use crate::flags::{command, group, is_on, string, switch, text, texts};
 use crate::printer::json::Object;
@@ -57,11 +58,16 @@ pub async fn run(ctl: &Ctl, name: &str, matches: &ArgMatches) -> Outcome {
             let message = answer.encode_to_vec();
             ctl.printer.print(&Changed { id, verb: "promoted in", member: None, header: answer.header, members: answer.members, message })
         }
-        _ => {
-            let request = pb::MemberListRequest { linearizable: true };
-            ctl.printer.print(&ctl.within(ctl.connect().await?.cluster().member_list(request)).await?)
-        }
+        _ => ctl.printer.print(&list(ctl, &ctl.connect().await?).await?),
     }
+}
+
+pub async fn list(ctl: &Ctl, channel: &Channel) -> Outcome<pb::MemberListResponse> {
+    let call = || {
+        let mut client = channel.cluster();
+        async move { client.member_list(pb::MemberListRequest { linearizable: true }).await }
+    };
+    ctl.read(channel, call).await
 }
 
 fn id_of(args: &[String]) -> Outcome<u64> {

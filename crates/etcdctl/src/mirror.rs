@@ -15,7 +15,7 @@ use crate::flags::{command, int, is_on, number, string, switch, switch_from, tex
 use crate::follow::{Follow, cancel_text};
 use crate::global::{Global, TlsFlags};
 use crate::printer::say_line;
-use crate::{Ctl, keys, terminal};
+use crate::{Ctl, keys, kv, terminal};
 
 /// Keys in one read of the source.
 const PAGE: i64 = 1000;
@@ -122,7 +122,7 @@ impl Mirror<'_> {
         let mut revision = 0;
         loop {
             let request = pb::RangeRequest { key: key.into(), range_end: end.clone().into(), limit: PAGE, revision, ..Default::default() };
-            let page = self.ctl.within(self.source.kv().range(request)).await?;
+            let page = kv::range(self.ctl, &self.source, request).await?;
             if revision == 0 {
                 revision = page.header.map_or(0, |header| header.revision);
             }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::connection::Channel;
 use crate::exit::{Failure, Outcome};
 use crate::follow::{Follow, is_passing};
-use crate::{Ctl, keys, lease};
+use crate::{Ctl, keys, kv, lease};
 
 pub struct Session {
     pub channel: Channel,
@@ -77,7 +77,7 @@ impl Session {
                 sort_target: range_request::SortTarget::Create.into(),
                 ..Default::default()
             };
-            let answer = ctl.within(self.channel.kv().range(request)).await?;
+            let answer = kv::range(ctl, &self.channel, request).await?;
             let revision = answer.header.as_ref().map_or(0, |header| header.revision);
             let Some(before) = answer.kvs.into_iter().next() else { return Ok(revision) };
             let request = WatchCreateRequest { key: before.key, start_revision: revision + 1, ..Default::default() };

@@ -132,6 +132,11 @@ impl Transport {
         self.leave_endpoint(trace.endpoint.load(Ordering::Acquire));
     }
 
+    /// The present endpoint answered that it cannot serve.
+    pub fn leave_current(&self) {
+        self.leave_endpoint(self.current());
+    }
+
     fn leave_endpoint(&self, index: usize) {
         let next = (index + 1) % self.inner.endpoints.len();
         let _ = self.inner.current.compare_exchange(index, next, Ordering::AcqRel, Ordering::Relaxed);
