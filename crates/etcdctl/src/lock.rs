@@ -189,11 +189,7 @@ async fn follow_leader(ctl: &Ctl, mut follow: Follow) -> Outcome {
             if event.r#type() == EventType::Delete {
                 return Ok(());
             }
-            ctl.printer.print(&pb::RangeResponse {
-                header: answer.header,
-                kvs: event.kv.into_iter().collect(),
-                ..Default::default()
-            })?;
+            ctl.printer.print(&pb::RangeResponse { header: answer.header, kvs: event.kv.into_iter().collect(), ..Default::default() })?;
         }
     }
 }

@@ -154,3 +154,6 @@ fn note_fault(error: &std::io::Error) {
         eprintln!("Error: standard output: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests;
