@@ -1,5 +1,7 @@
-//! Speed and size of a real cluster, each figure beside its target. `bench --binary target/release/oxikube`.
+//! Speed and size of a real cluster, and of `oxikube etcd` beside a real etcd, each figure beside its target.
+//! `bench --binary target/release/oxikube [cluster | etcd [PHASE]]`.
 
+mod etcd;
 mod load;
 
 use std::path::{Path, PathBuf};
@@ -33,16 +35,28 @@ fn report(what: &str, value: f64, unit: &str, target: f64, larger_is_better: boo
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let binary = match arguments {
-        [flag, path] if flag == "--binary" => PathBuf::from(path),
-        [] => PathBuf::from("target/release/oxikube"),
-        _ => bail!("usage: bench [--binary FILE]"),
+    let (binary, filter) = match arguments {
+        [flag, path, rest @ ..] if flag == "--binary" => (PathBuf::from(path), rest),
+        rest => (PathBuf::from("target/release/oxikube"), rest),
     };
     let binary = binary.canonicalize().with_context(|| format!("{}: build it first", binary.display()))?;
-    let size = std::fs::metadata(&binary)?.len() as f64 / 1e6;
+    match filter {
+        [] => {
+            etcd::run(&binary, "")?;
+            cluster(&binary)
+        }
+        [part] if part == "cluster" => cluster(&binary),
+        [part] if part == "etcd" => etcd::run(&binary, ""),
+        [part, phase] if part == "etcd" => etcd::run(&binary, phase),
+        _ => bail!("usage: bench [--binary FILE] [cluster | etcd [put|create|get|fan-out|memory|compaction|watchers]]"),
+    }
+}
+
+fn cluster(binary: &Path) -> Result<()> {
+    let size = std::fs::metadata(binary)?.len() as f64 / 1e6;
     report("release binary", size, "MB", 60.0, false);
     let started = wait::now();
-    let cluster = Cluster::up(&binary, "bench", 1, &[])?;
+    let cluster = Cluster::up(binary, "bench", 1, &[])?;
     let ready = started.elapsed();
     start_times(&cluster, ready)?;
     pods(&cluster)?;
