@@ -206,6 +206,13 @@ impl<'a> Reader<'a> {
         Ok(self.uint()? as i64)
     }
 
+    /// Eight bytes, the lowest first.
+    pub fn fixed(&mut self) -> Result<u64, DecodeError> {
+        let (taken, rest) = self.0.split_first_chunk::<8>().ok_or(DecodeError("the input ends too early"))?;
+        self.0 = rest;
+        Ok(u64::from_le_bytes(*taken))
+    }
+
     pub fn slice(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.uint()?).map_err(|_| DecodeError("a length beyond the input"))?;
         let (taken, rest) = self.0.split_at_checked(length).ok_or(DecodeError("a length beyond the input"))?;

@@ -24,7 +24,7 @@ use crate::reply::{Reply, beside};
 use crate::shelf::Shelf;
 use crate::state::{Command, State};
 use crate::stats::stats;
-use crate::watch::{EngineWatch, Hub, Shared};
+use crate::watch::{EngineWatch, Hub, Shared, WatchSet};
 
 /// Keys that a read visits under one hold of the lock.
 const SCAN_BUDGET: usize = if cfg!(test) { 2 } else { 2048 };
@@ -209,6 +209,23 @@ impl Engine {
         &self.inner.sink
     }
 
+    /// An empty set of watches, for whoever serves many at once.
+    pub fn watch_set(&self) -> WatchSet {
+        WatchSet::new(self.inner.shared.clone(), self.inner.options.watch_progress_interval)
+    }
+
+    /// Adds a watch to a set under a key that is free there.
+    pub fn watch_in(&self, set: &mut WatchSet, key: u64, request: WatchRequest) -> Result<(), KvError> {
+        self.inner.sink.check_open()?;
+        self.check_watch(&request)?;
+        set.add_checked(key, request)
+    }
+
+    fn check_watch(&self, request: &WatchRequest) -> Result<(), KvError> {
+        let state = self.inner.shared.state.read();
+        Ok(state.auth.check_read(&self.caller(&state)?, &request.range)?)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
@@ -340,10 +357,7 @@ impl Kv for Engine {
 
     async fn watch(&self, request: WatchRequest) -> Result<Box<dyn Watch>, KvError> {
         self.inner.sink.check_open()?;
-        {
-            let state = self.inner.shared.state.read();
-            state.auth.check_read(&self.caller(&state)?, &request.range)?;
-        }
+        self.check_watch(&request)?;
         let interval = self.inner.options.watch_progress_interval;
         Ok(Box::new(EngineWatch::new(self.inner.shared.clone(), request, interval)?))
     }

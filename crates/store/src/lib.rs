@@ -55,4 +55,4 @@ pub use raft::{
 };
 pub use state::{ALARMS_SECTION, AUTH_SECTION, Extras};
 pub use stats::{Durations, Stats, stats};
-pub use watch::{EngineWatch, SharedChange, SharedResponse};
+pub use watch::{EngineWatch, SharedChange, SharedResponse, WatchSet};

@@ -6,20 +6,20 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
-use crate::index::{Change, Item, Version};
+use crate::index::{Change, Version};
 use crate::kv::*;
 use crate::planted::planted;
-use crate::reply::reads_in_place;
-use crate::shelf::Shelf;
 use crate::state::State;
+
+mod follow;
+
+pub use follow::{EngineWatch, SharedChange, SharedResponse, WatchSet};
 
 /// A watcher's queue holds at most so many changes; what comes above is read from the history.
 const QUEUE_CHANGES: usize = if cfg!(test) { 16 } else { 1024 };
@@ -184,7 +184,7 @@ impl Hub {
         self.published.store(revision, Ordering::Release);
         for watcher in watchers.touched.drain(..) {
             watcher.queue.lock().touched = false;
-            watcher.notify.notify_one();
+            watcher.ring();
         }
     }
 
@@ -197,7 +197,7 @@ impl Hub {
                 queue.lagging = true;
                 queue.next = queue.next.max(published + 1);
             }
-            watcher.notify.notify_one();
+            watcher.ring();
         }
     }
 
@@ -207,7 +207,7 @@ impl Hub {
         let Watchers { exact, prefixes, others, closed, .. } = &mut *watchers;
         for watcher in exact.values().chain(prefixes.values()).flatten().chain(others.iter()) {
             watcher.queue.lock().failed = Some(error.clone());
-            watcher.notify.notify_one();
+            watcher.ring();
         }
         *closed = Some(error);
     }
@@ -223,6 +223,19 @@ impl Hub {
 struct Watcher {
     request: WatchRequest,
     queue: Mutex<Queue>,
+    /// Where it is told that there is something for it, under its key there.
+    bell: Arc<Bell>,
+    key: u64,
+    /// It is in the bell's list.
+    rung: AtomicBool,
+    /// What was read for it beside the workers of the runtime.
+    read: Mutex<Option<Result<Vec<Arc<Change>>, KvError>>>,
+}
+
+/// Where the owner of watches hears which of them have something.
+#[derive(Debug, Default)]
+struct Bell {
+    keys: Mutex<Vec<u64>>,
     notify: Notify,
 }
 
@@ -240,6 +253,13 @@ struct Queue {
 }
 
 impl Watcher {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.bell.keys.lock().push(self.key);
+            self.bell.notify.notify_one();
+        }
+    }
+
     fn wants(&self, version: &Version) -> bool {
         if version.is_deletion() { !self.request.no_delete } else { !self.request.no_put }
     }
@@ -290,52 +310,6 @@ impl Queue {
     }
 }
 
-/// Changes of one or more whole revisions, in order; without changes it is a progress mark. All watchers share them.
-pub struct SharedResponse {
-    pub revision: Revision,
-    pub changes: Vec<SharedChange>,
-}
-
-/// A change that other watchers may hold, too.
-pub struct SharedChange(Arc<Change>);
-
-impl SharedChange {
-    /// The change, and with `prev_kv` the version before.
-    pub fn to_event(&self, prev_kv: bool) -> Event {
-        let Change { version, value, .. } = &*self.0;
-        Event {
-            kind: if version.is_deletion() { EventKind::Delete } else { EventKind::Put },
-            kv: version.to_kv(value.clone()),
-            prev_kv: if prev_kv { self.0.previous_kv() } else { None },
-        }
-    }
-
-    /// The change without the version before as `encode` has it, which must be the same function for all watchers: only the first one calls it.
-    pub fn encoded(&self, encode: impl FnOnce(Event) -> Bytes) -> &Bytes {
-        self.0.encoded.get_or_init(|| encode(self.to_event(false)))
-    }
-}
-
-/// One watch, as its owner sees it.
-pub struct EngineWatch {
-    shared: Arc<Shared>,
-    watcher: Arc<Watcher>,
-    /// Values that are being read, for changes that have left the queue or the history.
-    reading: Option<JoinHandle<Result<Vec<Arc<Change>>, KvError>>>,
-    /// A progress mark is owed as soon as this revision is delivered.
-    progress_wanted: Option<Revision>,
-    progress_interval: Duration,
-    progress_due: tokio::time::Instant,
-}
-
-/// What a watch does next.
-enum Step {
-    Respond(SharedResponse),
-    /// Look again: something was read or is being read.
-    Again,
-    Wait,
-}
-
 /// The state and its watchers, shared by readers and the one writer.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -343,194 +317,4 @@ pub(crate) struct Shared {
     pub hub: Hub,
     /// When lease time began.
     pub epoch: tokio::time::Instant,
-}
-
-impl EngineWatch {
-    pub(crate) fn new(shared: Arc<Shared>, request: WatchRequest, progress_interval: Duration) -> Result<Self, KvError> {
-        let state = shared.state.read();
-        let lagging = request.start_revision > 0 && request.start_revision <= state.revision;
-        let next = if request.start_revision > 0 { request.start_revision } else { state.revision + 1 };
-        let queue = Queue { pending: VecDeque::new(), first_at: 0, next, lagging, touched: false, failed: None };
-        let watcher = Arc::new(Watcher { request, queue: Mutex::new(queue), notify: Notify::new() });
-        let mut watchers = shared.hub.lock();
-        if let Some(error) = &watchers.closed {
-            return Err(error.clone());
-        }
-        watchers.add(&watcher);
-        drop(watchers);
-        drop(state);
-        let progress_due = base::clock::monotonic() + progress_interval;
-        Ok(Self { shared, watcher, reading: None, progress_wanted: None, progress_interval, progress_due })
-    }
-
-    /// What is there now.
-    fn step(&mut self) -> Result<Step, KvError> {
-        if planted!(ProgressAheadOfEvents) && self.progress_wanted.is_some() {
-            let published = self.shared.hub.published.load(Ordering::Acquire);
-            return Ok(Step::Respond(self.progress_mark(published)));
-        }
-        // Read before the queue: what is published by now is in the queue.
-        let published = self.shared.hub.published.load(Ordering::Acquire);
-        let mut queue = self.watcher.queue.lock();
-        let taken = queue.take(published);
-        if !taken.is_empty() {
-            drop(queue);
-            if self.watcher.request.prev_kv && taken.iter().any(|change| change.is_cold()) {
-                let shelf = self.shared.state.read().index.shelf.clone();
-                return self.read(move || read_previous(taken, &shelf));
-            }
-            return Ok(Step::Respond(respond(taken)));
-        }
-        if let Some(error) = &queue.failed {
-            return Err(error.clone());
-        }
-        let waits = queue.pending.is_empty();
-        if queue.lagging && waits {
-            drop(queue);
-            return self.catch_up();
-        }
-        drop(queue);
-        if waits && self.progress_wanted.is_some_and(|wanted| wanted <= published) {
-            return Ok(Step::Respond(self.progress_mark(published)));
-        }
-        Ok(Step::Wait)
-    }
-
-    /// Reads a part of the history. At its end the queue takes over, without a gap because the state is held still.
-    fn catch_up(&mut self) -> Result<Step, KvError> {
-        let (mut items, mut previous) = (Vec::new(), Vec::new());
-        let state = self.shared.state.read();
-        let from = self.watcher.queue.lock().next;
-        if from < state.compact_revision && !planted!(WatchGapOnCompaction) {
-            return Err(KvError::Compacted { compact_revision: state.compact_revision });
-        }
-        let request = &self.watcher.request;
-        let next = state.index.changes_from(from, HISTORY_BUDGET, |version| {
-            if !request.range.contains(&version.key) || !self.watcher.wants(version) {
-                return 1;
-            }
-            previous.push(if request.prev_kv { state.index.previous(version).map(Item::of) } else { None });
-            items.push(Item::of(version));
-            1 + (version.length >> 10) as usize
-        });
-        let mut queue = self.watcher.queue.lock();
-        queue.lagging = next.is_some();
-        queue.next = next
-            .map_or(state.revision + 1 + Revision::from(planted!(WatchLostOnSwitch)), |next| next - Revision::from(planted!(WatchRepeats)));
-        drop(queue);
-        let shelf = state.index.shelf.clone();
-        drop(state);
-        if items.is_empty() {
-            // Nothing of interest in this part.
-            return Ok(Step::Again);
-        }
-        let is_cold = items.iter().chain(previous.iter().flatten()).any(|item| item.value.is_none());
-        let read = move || read_changes(items, previous, &shelf);
-        if is_cold { self.read(read) } else { Ok(Step::Respond(respond(read()?))) }
-    }
-
-    /// Reads the disk beside the workers of the runtime.
-    fn read(&mut self, read: impl FnOnce() -> Result<Vec<Arc<Change>>, KvError> + Send + 'static) -> Result<Step, KvError> {
-        if reads_in_place() {
-            return Ok(Step::Respond(respond(read()?)));
-        }
-        self.reading = Some(tokio::task::spawn_blocking(read));
-        Ok(Step::Again)
-    }
-
-    /// The next response; `Err(Compacted)` or another error ends the watch. Cancel safe.
-    pub async fn next_shared(&mut self) -> Result<SharedResponse, KvError> {
-        loop {
-            if let Some(reading) = &mut self.reading {
-                let read = reading.await.map_err(|error| KvError::Internal(format!("the history was not read: {error}")))?;
-                self.reading = None;
-                return Ok(self.delivered(respond(read?)));
-            }
-            match self.step()? {
-                Step::Respond(response) => return Ok(self.delivered(response)),
-                // A long history must not keep others from the worker.
-                Step::Again => tokio::task::yield_now().await,
-                Step::Wait if self.watcher.request.progress_notify => {
-                    if tokio::time::timeout_at(self.progress_due, self.watcher.notify.notified()).await.is_err() {
-                        self.progress_due = base::clock::monotonic() + self.progress_interval;
-                        self.want_progress();
-                    }
-                }
-                Step::Wait => self.watcher.notify.notified().await,
-            }
-        }
-    }
-
-    fn delivered(&mut self, response: SharedResponse) -> SharedResponse {
-        if self.watcher.request.progress_notify {
-            self.progress_due = base::clock::monotonic() + self.progress_interval;
-        }
-        response
-    }
-
-    fn progress_mark(&mut self, revision: Revision) -> SharedResponse {
-        self.progress_wanted = None;
-        SharedResponse { revision, changes: Vec::new() }
-    }
-
-    /// What is applied now is published once the hub's lock was free.
-    fn want_progress(&mut self) {
-        let revision = self.shared.state.read().revision;
-        drop(self.shared.hub.lock());
-        self.progress_wanted = Some(revision);
-    }
-}
-
-#[async_trait::async_trait]
-impl Watch for EngineWatch {
-    async fn next(&mut self) -> Result<WatchResponse, KvError> {
-        let SharedResponse { revision, changes } = self.next_shared().await?;
-        let prev_kv = self.watcher.request.prev_kv;
-        Ok(WatchResponse { revision, events: changes.iter().map(|change| change.to_event(prev_kv)).collect() })
-    }
-
-    async fn request_progress(&mut self) -> Result<(), KvError> {
-        self.want_progress();
-        self.watcher.notify.notify_one();
-        Ok(())
-    }
-}
-
-impl Drop for EngineWatch {
-    fn drop(&mut self) {
-        self.shared.hub.lock().remove(&self.watcher);
-    }
-}
-
-fn respond(changes: Vec<Arc<Change>>) -> SharedResponse {
-    let revision = changes.last().map_or(0, |change| change.version.mod_revision);
-    SharedResponse { revision, changes: changes.into_iter().map(SharedChange).collect() }
-}
-
-/// Finds the values of versions and of those before them.
-fn read_changes(mut items: Vec<Item>, previous: Vec<Option<Item>>, shelf: &Shelf) -> Result<Vec<Arc<Change>>, KvError> {
-    let count = items.len();
-    items.extend(previous.iter().flatten().cloned());
-    shelf.fill(&mut items)?;
-    let mut found = items.split_off(count).into_iter();
-    let changes = items.into_iter().zip(previous).map(|(Item { version, value }, previous)| {
-        let previous = previous.and_then(|_| found.next());
-        Arc::new(Change::new(version, value.unwrap_or_default(), previous))
-    });
-    Ok(changes.collect())
-}
-
-/// Finds the values of the versions before the changes, one by one: some may be compacted by now.
-fn read_previous(changes: Vec<Arc<Change>>, shelf: &Shelf) -> Result<Vec<Arc<Change>>, KvError> {
-    for change in changes.iter().filter(|change| change.is_cold()) {
-        let Some(previous) = &change.previous else { continue };
-        let value = match shelf.value(&previous.version) {
-            Ok(value) => Some(value),
-            Err(KvError::Internal(_)) => None,
-            Err(error) => return Err(error),
-        };
-        // Another watcher may have been faster, with the same result.
-        let _ = change.previous_value.set(value);
-    }
-    Ok(changes)
 }

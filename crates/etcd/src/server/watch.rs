@@ -1,221 +1,323 @@
-//! The Watch service: many watches on one stream. Each has a task that carries the store's responses into the stream's bounded queue, so that a slow
-//! client stops its own watches only; what they miss they read from the store's history.
+//! The Watch service: many watches on one stream. The stream of answers is drawn by the connection as fast as the client takes it, from the watches
+//! themselves: what a slow client does not take stays in the store's bounded queues, then in its history, and nobody waits for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::FutureExt;
 use prost::Message;
-use store::{Engine, Kv, KvError, Revision, Watch, WatchRequest, WatchResponse};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use store::{Engine, KvError, Revision, SharedResponse, WatchRequest, WatchSet};
+use tonic::codegen::BoxFuture;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::core::Core;
+use super::listener::GrpcBody;
 use crate::{convert, errors, pb};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 
-/// Responses of one stream that may wait for a slow client.
-const RESPONSES: usize = 16;
-/// Commands to one watch that may wait.
-const COMMANDS: usize = 4;
 /// The id of an answer that belongs to no watch, or to all.
 const NO_WATCH: i64 = -1;
 /// What etcd lets a message be larger than a request (grpcOverheadBytes).
 const FRAGMENT_OVERHEAD_BYTES: usize = 512 << 10;
+/// After so many answers the client's requests are looked at, however much there is to answer.
+const ANSWERS_AT_ONCE: usize = 256;
 
-type Answer = Result<pb::WatchResponse, Status>;
+/// `etcdserverpb.WatchResponse` with its events encoded: a field of messages and one of byte strings are the same on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Answer {
+    #[prost(message, optional, tag = "1")]
+    header: Option<pb::ResponseHeader>,
+    #[prost(int64, tag = "2")]
+    watch_id: i64,
+    #[prost(bool, tag = "3")]
+    created: bool,
+    #[prost(bool, tag = "4")]
+    canceled: bool,
+    #[prost(int64, tag = "5")]
+    compact_revision: i64,
+    #[prost(string, tag = "6")]
+    cancel_reason: String,
+    #[prost(bool, tag = "7")]
+    fragment: bool,
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    events: Vec<Bytes>,
+}
 
-pub struct WatchService(pub Arc<Core>);
+type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<Answer, Status>> + Send>>;
 
-#[tonic::async_trait]
-impl pb::watch_server::Watch for WatchService {
-    type WatchStream = ReceiverStream<Answer>;
+#[derive(Clone)]
+pub struct WatchService {
+    pub core: Arc<Core>,
+    /// The largest message that is taken.
+    pub limit: usize,
+}
 
-    async fn watch(&self, request: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
-        let (answers, stream) = mpsc::channel(RESPONSES);
-        let session = Session {
-            core: self.0.clone(),
-            engine: self.0.engine_for(&request),
-            answers,
-            watches: Watches::default(),
-            next_id: 0,
-            next_serial: 0,
-        };
-        self.0.metrics.watch_streams.inc();
-        self.0.tasks.spawn("etcd watch stream", session.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(stream)))
+impl WatchService {
+    /// Answers `/etcdserverpb.Watch/Watch`, the one method there is.
+    pub async fn call(self, request: http::Request<GrpcBody>) -> http::Response<tonic::body::Body> {
+        if request.uri().path() != "/etcdserverpb.Watch/Watch" {
+            return Status::unimplemented(format!("unknown method {}", request.uri().path())).into_http();
+        }
+        let mut grpc = tonic::server::Grpc::new(ProstCodec::default()).apply_max_message_size_config(Some(self.limit), None);
+        grpc.streaming(self, request).await
     }
 }
 
-/// The running watches of a stream by id. Taking one out ends it.
-type Watches = Arc<Mutex<HashMap<i64, Running>>>;
+impl tonic::server::StreamingService<pb::WatchRequest> for WatchService {
+    type Response = Answer;
+    type ResponseStream = Answers;
+    type Future = BoxFuture<Response<Answers>, Status>;
 
-struct Running {
-    commands: mpsc::Sender<Command>,
-    /// Tells a watch from an earlier one with the same id.
-    serial: u64,
+    fn call(&mut self, request: Request<Streaming<pb::WatchRequest>>) -> Self::Future {
+        let session = Session::new(self.core.clone(), self.core.engine_for(&request), request.into_inner());
+        let answers = futures::stream::unfold(session, |mut session| async move { session.next().await.map(|answer| (answer, session)) });
+        Box::pin(async move { Ok(Response::new(Box::pin(answers) as Answers)) })
+    }
 }
 
-enum Command {
-    Cancel,
-    Progress(Arc<Round>),
+/// A running watch.
+struct Running {
+    id: i64,
+    prev_kv: bool,
+    fragment_bytes: Option<usize>,
 }
 
 /// A request for progress: answered once, when every watch of the stream has delivered what was there at the time.
 struct Round {
-    waiting: AtomicUsize,
-    revision: AtomicI64,
+    waiting: HashSet<u64>,
+    revision: Revision,
 }
 
-impl Round {
-    /// One watch is through, up to `revision`; returns the answer's revision when it was the last.
-    fn done(&self, revision: Revision) -> Option<Revision> {
-        self.revision.fetch_min(revision, Ordering::AcqRel);
-        let last = self.waiting.fetch_sub(1, Ordering::AcqRel) == 1;
-        last.then(|| self.revision.load(Ordering::Acquire)).filter(|revision| *revision != Revision::MAX)
-    }
-}
-
+/// One stream.
 struct Session {
     core: Arc<Core>,
     /// In the name of whoever watches.
     engine: Engine,
-    answers: mpsc::Sender<Answer>,
-    watches: Watches,
+    requests: Streaming<pb::WatchRequest>,
+    /// The client says no more; it goes on listening (server/etcdserver/api/v3rpc/watch.go, recvLoop).
+    half_closed: bool,
+    /// Why the stream ends once all answers are out.
+    ending: Option<Option<Status>>,
+    set: WatchSet,
+    /// By their keys in the set: an id may be used again, a key is not.
+    running: HashMap<u64, Running>,
+    keys: HashMap<i64, u64>,
     next_id: i64,
-    next_serial: u64,
+    next_key: u64,
+    rounds: Vec<Round>,
+    answers: VecDeque<Answer>,
+    /// Answers since the client's requests were looked at.
+    since: usize,
 }
 
-/// The client is gone, or what it sent cannot be read.
-struct Gone;
-
 impl Session {
-    async fn run(mut self, mut requests: Streaming<pb::WatchRequest>) {
+    fn new(core: Arc<Core>, engine: Engine, requests: Streaming<pb::WatchRequest>) -> Self {
+        core.metrics.watch_streams.inc();
+        Self {
+            set: engine.watch_set(),
+            engine,
+            core,
+            requests,
+            half_closed: false,
+            ending: None,
+            running: HashMap::new(),
+            keys: HashMap::new(),
+            next_id: 0,
+            next_key: 0,
+            rounds: Vec::new(),
+            answers: VecDeque::new(),
+            since: 0,
+        }
+    }
+
+    /// The next answer; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Result<Answer, Status>> {
         loop {
-            let request = match requests.message().await {
-                Ok(Some(request)) => request,
-                Ok(None) => {
-                    // A client that says no more goes on listening (server/etcdserver/api/v3rpc/watch.go, recvLoop).
-                    self.answers.closed().await;
-                    break;
+            if let Some(answer) = self.answers.pop_front() {
+                return Some(Ok(answer));
+            }
+            if let Some(ending) = &mut self.ending {
+                return ending.take().map(Err);
+            }
+            if self.since >= ANSWERS_AT_ONCE && !self.half_closed {
+                self.since = 0;
+                if let Some(request) = self.requests.message().now_or_never() {
+                    self.take(request);
+                    continue;
                 }
-                Err(_) => break,
-            };
-            let served = match request.request_union {
-                Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
-                Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id).await,
-                Some(RequestUnion::ProgressRequest(_)) => self.progress().await,
-                // etcd ignores what it does not know.
-                None => Ok(()),
-            };
-            if served.is_err() {
-                break;
+            }
+            if let Some((key, next)) = self.set.try_next() {
+                self.since += 1;
+                self.deliver(key, next);
+                continue;
+            }
+            self.since = 0;
+            tokio::select! {
+                biased;
+                request = self.requests.message(), if !self.half_closed => self.take(request),
+                () = self.set.ready() => {}
             }
         }
-        self.watches.lock().clear();
-        self.core.metrics.watch_streams.dec();
     }
 
-    async fn answer(&self, response: pb::WatchResponse) -> Result<(), Gone> {
-        self.answers.send(Ok(response)).await.map_err(|_| Gone)
+    fn take(&mut self, request: Result<Option<pb::WatchRequest>, Status>) {
+        match request {
+            Ok(Some(pb::WatchRequest { request_union: Some(request) })) => match request {
+                RequestUnion::CreateRequest(request) => self.create(&request),
+                RequestUnion::CancelRequest(request) => self.cancel(request.watch_id),
+                RequestUnion::ProgressRequest(_) => self.progress(),
+            },
+            // etcd ignores what it does not know.
+            Ok(Some(_)) => {}
+            Ok(None) => self.half_closed = true,
+            Err(_) => self.ending = Some(None),
+        }
     }
 
-    async fn create(&mut self, request: pb::WatchCreateRequest) -> Result<(), Gone> {
+    fn create(&mut self, request: &pb::WatchCreateRequest) {
         let revision = self.core.engine.revision();
         let header = Some(self.core.header_at(revision));
-        let wanted = match watch_request(&request, revision) {
+        let wanted = match watch_request(request, revision) {
             Ok(wanted) => wanted,
-            Err(reason) => return self.refuse(header, reason.to_owned()).await,
+            Err(reason) => return self.refuse(header, reason.to_owned()),
         };
-        let watch = match self.engine.watch(wanted).await {
+        let key = self.next_key;
+        self.next_key += 1;
+        let prev_kv = wanted.prev_kv;
+        let added = match self.engine.watch_in(&mut self.set, key, wanted) {
             // A user who may not see these keys goes on with his other watches.
-            Err(KvError::Auth(error)) => return self.refuse(header, errors::as_go_says(&errors::to_status(error.into()))).await,
-            watch => watch,
+            Err(KvError::Auth(error)) => return self.refuse(header, errors::as_go_says(&errors::to_status(error.into()))),
+            added => added,
         };
         let id = match self.choose_id(request.watch_id) {
             Ok(id) => id,
-            Err(reason) => return self.refuse(header, reason.to_owned()).await,
-        };
-        self.answer(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
-        let carrier = Carrier {
-            core: self.core.clone(),
-            answers: self.answers.clone(),
-            id,
-            fragment_bytes: request.fragment.then(|| self.core.max_request_bytes + FRAGMENT_OVERHEAD_BYTES),
-            rounds: Vec::new(),
-        };
-        let watch = match watch {
-            Ok(watch) => watch,
-            Err(error) => return carrier.fail(error).await,
-        };
-        let (commands, orders) = mpsc::channel(COMMANDS);
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.watches.lock().insert(id, Running { commands, serial });
-        let watches = self.watches.clone();
-        self.core.tasks.spawn("etcd watch", async move {
-            carrier.core.metrics.watchers.inc();
-            let core = carrier.core.clone();
-            // Whoever ends it has taken it out, or it is taken out here; then the id may be another's already.
-            let _ended = carrier.run(watch, orders).await;
-            core.metrics.watchers.dec();
-            let mut watches = watches.lock();
-            if watches.get(&id).is_some_and(|running| running.serial == serial) {
-                watches.remove(&id);
+            Err(reason) => {
+                self.set.remove(key);
+                return self.refuse(header, reason.to_owned());
             }
-        });
-        Ok(())
+        };
+        self.answers.push_back(Answer { header, watch_id: id, created: true, ..Default::default() });
+        let fragment_bytes = request.fragment.then(|| self.core.max_request_bytes + FRAGMENT_OVERHEAD_BYTES);
+        self.running.insert(key, Running { id, prev_kv, fragment_bytes });
+        self.keys.insert(id, key);
+        self.core.metrics.watchers.inc();
+        if let Err(error) = added {
+            self.fail(key, error);
+        }
     }
 
     /// Answers that there will be no such watch.
-    async fn refuse(&self, header: Option<pb::ResponseHeader>, cancel_reason: String) -> Result<(), Gone> {
-        self.answer(pb::WatchResponse { header, watch_id: NO_WATCH, created: true, canceled: true, cancel_reason, ..Default::default() })
-            .await
+    fn refuse(&mut self, header: Option<pb::ResponseHeader>, cancel_reason: String) {
+        self.answers.push_back(Answer { header, watch_id: NO_WATCH, created: true, canceled: true, cancel_reason, ..Default::default() });
     }
 
     /// 0: the next free one.
     fn choose_id(&mut self, wanted: i64) -> Result<i64, &'static str> {
-        let watches = self.watches.lock();
         if wanted != 0 {
-            return if watches.contains_key(&wanted) { Err("mvcc: duplicate watch ID provided on the WatchStream") } else { Ok(wanted) };
+            return if self.keys.contains_key(&wanted) { Err("mvcc: duplicate watch ID provided on the WatchStream") } else { Ok(wanted) };
         }
-        while watches.contains_key(&self.next_id) {
+        while self.keys.contains_key(&self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         Ok(self.next_id - 1)
     }
 
-    async fn cancel(&self, id: i64) -> Result<(), Gone> {
-        let watch = self.watches.lock().remove(&id);
-        if let Some(watch) = watch {
-            // A watch that has just ended by itself has said so.
-            let _ = watch.commands.send(Command::Cancel).await;
-        }
-        Ok(())
+    fn cancel(&mut self, id: i64) {
+        let Some(key) = self.keys.get(&id).copied() else { return };
+        self.end(key);
+        self.answers.push_back(Answer { header: Some(self.core.header()), watch_id: id, canceled: true, ..Default::default() });
     }
 
-    async fn progress(&self) -> Result<(), Gone> {
-        let watches: Vec<_> = self.watches.lock().values().map(|running| running.commands.clone()).collect();
-        let round = Arc::new(Round { waiting: AtomicUsize::new(watches.len()), revision: AtomicI64::new(Revision::MAX) });
-        for watch in watches {
-            if watch.send(Command::Progress(round.clone())).await.is_err()
-                && let Some(revision) = round.done(Revision::MAX)
-            {
-                self.answer(progress_mark(&self.core, NO_WATCH, revision)).await?;
-            }
+    /// Forgets a watch; nobody waits for it any more.
+    fn end(&mut self, key: u64) -> Option<i64> {
+        let running = self.running.remove(&key)?;
+        self.set.remove(key);
+        self.keys.remove(&running.id);
+        self.core.metrics.watchers.dec();
+        self.finish_rounds(key, Revision::MAX);
+        Some(running.id)
+    }
+
+    fn progress(&mut self) {
+        if self.running.is_empty() {
+            return;
         }
-        Ok(())
+        self.rounds.push(Round { waiting: self.running.keys().copied().collect(), revision: Revision::MAX });
+        for key in self.running.keys() {
+            self.set.request_progress(*key);
+        }
+    }
+
+    fn deliver(&mut self, key: u64, next: Result<SharedResponse, KvError>) {
+        let SharedResponse { revision, changes } = match next {
+            Ok(response) => response,
+            Err(error) => return self.fail(key, error),
+        };
+        let Some(Running { id, prev_kv, fragment_bytes }) = self.running.get(&key) else { return };
+        let (id, header) = (*id, Some(self.core.header_at(revision)));
+        if changes.is_empty() {
+            if !self.finish_rounds(key, revision) {
+                self.answers.push_back(Answer { header, watch_id: id, ..Default::default() });
+            }
+            return;
+        }
+        self.core.metrics.events.inc_by(changes.len() as u64);
+        let encode = |event| convert::event_to_pb(event).encode_to_vec().into();
+        let events = changes.iter().map(|change| if *prev_kv { encode(change.to_event(true)) } else { change.encoded(encode).clone() });
+        let mut parts = fragments(events.collect(), *fragment_bytes).into_iter().peekable();
+        while let Some(events) = parts.next() {
+            let fragment = parts.peek().is_some();
+            self.answers.push_back(Answer { header, watch_id: id, fragment, events, ..Default::default() });
+        }
+    }
+
+    /// A watch is through, up to `revision`. Returns whether a round waited for it.
+    fn finish_rounds(&mut self, key: u64, revision: Revision) -> bool {
+        let mut waited = false;
+        let (core, answers) = (&self.core, &mut self.answers);
+        self.rounds.retain_mut(|round| {
+            if round.waiting.remove(&key) {
+                waited = true;
+                round.revision = round.revision.min(revision);
+            }
+            // Where all its watches ended it has no answer.
+            if round.waiting.is_empty() && round.revision != Revision::MAX {
+                let header = Some(core.header_at(round.revision));
+                answers.push_back(Answer { header, watch_id: NO_WATCH, ..Default::default() });
+            }
+            !round.waiting.is_empty()
+        });
+        waited
+    }
+
+    /// Tells the client why a watch ends: by a cancellation where it can go on elsewhere, by the stream's end where the store is gone.
+    fn fail(&mut self, key: u64, error: KvError) {
+        let Some(id) = self.end(key) else { return };
+        let KvError::Compacted { compact_revision } = error else {
+            self.ending = Some(Some(errors::to_status(error)));
+            return;
+        };
+        let header = Some(self.core.header());
+        self.answers.push_back(Answer { header, watch_id: id, canceled: true, compact_revision, ..Default::default() });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.core.metrics.watch_streams.dec();
+        self.running.keys().for_each(|_| self.core.metrics.watchers.dec());
     }
 }
 
 /// What the store is asked for; `revision` is the newest. The error is etcd's reason for refusing.
 fn watch_request(request: &pb::WatchCreateRequest, revision: Revision) -> Result<WatchRequest, &'static str> {
     // An empty key stands for the smallest.
-    let key = if request.key.is_empty() { bytes::Bytes::from_static(b"\0") } else { request.key.clone() };
+    let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key.clone() };
     let range = convert::key_range(key, request.range_end.clone());
     if range.end.as_ref().is_some_and(|end| end.as_ref() != b"\0" && range.key >= *end) {
         return Err("mvcc: watcher range is empty");
@@ -234,116 +336,14 @@ fn watch_request(request: &pb::WatchCreateRequest, revision: Revision) -> Result
     })
 }
 
-fn progress_mark(core: &Core, id: i64, revision: Revision) -> pb::WatchResponse {
-    pb::WatchResponse { header: Some(core.header_at(revision)), watch_id: id, ..Default::default() }
-}
-
-/// Carries one watch's responses into the stream.
-struct Carrier {
-    core: Arc<Core>,
-    answers: mpsc::Sender<Answer>,
-    id: i64,
-    fragment_bytes: Option<usize>,
-    rounds: Vec<Arc<Round>>,
-}
-
-impl Carrier {
-    async fn run(mut self, mut watch: Box<dyn Watch>, mut orders: mpsc::Receiver<Command>) -> Result<(), Gone> {
-        let ended = self.carry(&mut watch, &mut orders).await;
-        drop(watch);
-        // Nobody waits for a watch that is gone.
-        orders.close();
-        while let Some(order) = orders.recv().await {
-            if let Command::Progress(round) = order {
-                self.rounds.push(round);
-            }
-        }
-        self.finish_rounds(Revision::MAX).await?;
-        ended
-    }
-
-    async fn carry(&mut self, watch: &mut Box<dyn Watch>, orders: &mut mpsc::Receiver<Command>) -> Result<(), Gone> {
-        loop {
-            let failed = tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Command::Progress(round)) => {
-                        self.rounds.push(round);
-                        watch.request_progress().await.err()
-                    }
-                    Some(Command::Cancel) => {
-                        let header = Some(self.core.header());
-                        return self.answer(pb::WatchResponse { header, watch_id: self.id, canceled: true, ..Default::default() }).await;
-                    }
-                    None => return Err(Gone),
-                },
-                next = watch.next() => match next {
-                    Ok(response) => {
-                        self.deliver(response).await?;
-                        None
-                    }
-                    Err(error) => Some(error),
-                },
-            };
-            if let Some(error) = failed {
-                return self.fail(error).await;
-            }
-        }
-    }
-
-    async fn answer(&self, response: pb::WatchResponse) -> Result<(), Gone> {
-        self.answers.send(Ok(response)).await.map_err(|_| Gone)
-    }
-
-    async fn deliver(&mut self, response: WatchResponse) -> Result<(), Gone> {
-        let WatchResponse { revision, events } = response;
-        if !events.is_empty() {
-            self.core.metrics.events.inc_by(events.len() as u64);
-            return self.send_events(revision, events.into_iter().map(convert::event_to_pb).collect()).await;
-        }
-        if self.rounds.is_empty() {
-            self.answer(progress_mark(&self.core, self.id, revision)).await
-        } else {
-            self.finish_rounds(revision).await
-        }
-    }
-
-    async fn finish_rounds(&mut self, revision: Revision) -> Result<(), Gone> {
-        for round in std::mem::take(&mut self.rounds) {
-            if let Some(revision) = round.done(revision) {
-                self.answer(progress_mark(&self.core, NO_WATCH, revision)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn send_events(&self, revision: Revision, events: Vec<pb::Event>) -> Result<(), Gone> {
-        let mut parts = fragments(events, self.fragment_bytes).into_iter().peekable();
-        while let Some(events) = parts.next() {
-            let header = Some(self.core.header_at(revision));
-            let fragment = parts.peek().is_some();
-            self.answer(pb::WatchResponse { header, watch_id: self.id, fragment, events, ..Default::default() }).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells the client why the watch ends: by a cancellation where it can go on elsewhere, by the stream's end where the store is gone.
-    async fn fail(&self, error: KvError) -> Result<(), Gone> {
-        let KvError::Compacted { compact_revision } = error else {
-            return self.answers.send(Err(errors::to_status(error))).await.map_err(|_| Gone);
-        };
-        let header = Some(self.core.header());
-        self.answer(pb::WatchResponse { header, watch_id: self.id, canceled: true, compact_revision, ..Default::default() }).await
-    }
-}
-
-/// Cuts events into messages below the limit; a single event that is larger goes alone.
-fn fragments(events: Vec<pb::Event>, limit: Option<usize>) -> Vec<Vec<pb::Event>> {
+/// Cuts encoded events into messages below the limit; a single event that is larger goes alone.
+fn fragments(events: Vec<Bytes>, limit: Option<usize>) -> Vec<Vec<Bytes>> {
     let Some(limit) = limit else { return vec![events] };
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for event in events {
         // Tag and length come with each.
-        let size = event.encoded_len() + 8;
+        let size = event.len() + 8;
         if bytes > 0 && bytes + size > limit {
             parts.push(Vec::new());
             bytes = 0;
@@ -362,12 +362,8 @@ mod tests {
 
     #[test]
     fn events_are_cut_below_the_limit() {
-        let event = |bytes: usize| pb::Event {
-            kv: Some(pb::KeyValue { value: vec![0; bytes].into(), ..Default::default() }),
-            ..Default::default()
-        };
         let check = |sizes: &[usize], limit: Option<usize>, expected: &[usize]| {
-            let parts = fragments(sizes.iter().map(|size| event(*size)).collect(), limit);
+            let parts = fragments(sizes.iter().map(|size| vec![0; *size].into()).collect(), limit);
             assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{sizes:?} {limit:?}");
         };
         check(&[100, 100, 100], None, &[3]);
@@ -377,13 +373,30 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_answered_once_with_the_oldest_revision() {
-        let round = Round { waiting: AtomicUsize::new(3), revision: AtomicI64::new(Revision::MAX) };
-        assert_eq!(round.done(9), None);
-        assert_eq!(round.done(Revision::MAX), None);
-        assert_eq!(round.done(7), Some(7));
-        let gone = Round { waiting: AtomicUsize::new(1), revision: AtomicI64::new(Revision::MAX) };
-        assert_eq!(gone.done(Revision::MAX), None, "all its watches ended");
+    fn an_answer_is_a_watch_response_on_the_wire() {
+        let event = pb::Event { kv: Some(pb::KeyValue { key: "k".into(), ..Default::default() }), ..Default::default() };
+        let header = Some(pb::ResponseHeader { revision: 7, ..Default::default() });
+        let typed = pb::WatchResponse {
+            header,
+            watch_id: 3,
+            created: true,
+            canceled: true,
+            compact_revision: 5,
+            cancel_reason: "why".into(),
+            fragment: true,
+            events: vec![event.clone(), event.clone()],
+        };
+        let answer = Answer {
+            header,
+            watch_id: 3,
+            created: true,
+            canceled: true,
+            compact_revision: 5,
+            cancel_reason: "why".into(),
+            fragment: true,
+            events: vec![event.encode_to_vec().into(); 2],
+        };
+        assert_eq!(answer.encode_to_vec(), typed.encode_to_vec());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The head of a checkpoint as bytes. Pure.
 //!
-//! Integers and byte strings as in `codec`; at the end a CRC32C of everything before it.
+//! Integers and byte strings as in `codec`, but for the random identity of the store, which has eight bytes; at the end a CRC32C of everything before it.
 
 use crate::checkpoint::{Meta, Saved};
 use crate::codec::{DecodeError, Reader, put_bytes, put_int, put_uint};
@@ -53,7 +53,7 @@ impl Head {
         let mut out = MAGIC.to_vec();
         put_uint(&mut out, FORMAT);
         let Saved { meta, leases, extras } = &self.saved;
-        put_uint(&mut out, meta.store);
+        out.extend_from_slice(&meta.store.to_le_bytes());
         put_uint(&mut out, meta.applied_index);
         put_int(&mut out, meta.revision);
         put_int(&mut out, meta.compact_revision);
@@ -91,7 +91,7 @@ impl Head {
         if reader.uint()? > FORMAT {
             return Err(DecodeError("a newer version wrote it, use that version"));
         }
-        let meta = Meta { store: reader.uint()?, applied_index: reader.uint()?, revision: reader.int()?, compact_revision: reader.int()? };
+        let meta = Meta { store: reader.fixed()?, applied_index: reader.uint()?, revision: reader.int()?, compact_revision: reader.int()? };
         let leases = reader.list(|reader| Ok(LeaseRecord { id: reader.int()?, ttl_ms: reader.uint()?, checkpoint_ms: reader.uint()? }))?;
         let extras = reader.list(|reader| {
             let name = String::from_utf8(reader.slice()?.to_vec()).map_err(|_| DecodeError("the name of a section is no text"))?;
