@@ -3,15 +3,39 @@
 use std::sync::Arc;
 
 use store::{Engine, Kv, KvError, Op, OpResponse, Txn, TxnResponse};
+use tonic::body::Body;
 use tonic::{Request, Response, Status};
 
 use super::core::Core;
+use super::listener::GrpcBody;
+use super::unary;
 use crate::convert;
 use crate::pb;
+use crate::pb::kv_server::Kv as _;
 
+#[derive(Clone)]
 pub struct KvService(pub Arc<Core>);
 
 impl KvService {
+    /// Answers the methods that are called most, without tonic's layers; what it does not take it gives back.
+    pub async fn fast(
+        &self,
+        method: &str,
+        limit: usize,
+        request: http::Request<GrpcBody>,
+    ) -> Result<http::Response<Body>, http::Request<GrpcBody>> {
+        if !unary::is_plain(&request) {
+            return Err(request);
+        }
+        Ok(match method {
+            "Put" => unary::serve(request, limit, |request| self.put(request)).await,
+            "Range" => unary::serve(request, limit, |request| self.range(request)).await,
+            "Txn" => unary::serve(request, limit, |request| self.txn(request)).await,
+            "DeleteRange" => unary::serve(request, limit, |request| self.delete_range(request)).await,
+            _ => return Err(request),
+        })
+    }
+
     async fn write(&self, engine: &Engine, op: Op) -> Result<(i64, OpResponse), Status> {
         let txn = Txn { success: vec![op], ..Txn::default() };
         let TxnResponse { revision, mut responses, .. } = engine.txn(txn).await.map_err(|error| self.0.refuse(error))?;

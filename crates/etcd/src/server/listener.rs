@@ -208,6 +208,7 @@ where
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -232,6 +233,7 @@ pub struct Router {
     access: Arc<Access>,
     max_concurrent_streams: u32,
     kv: pb::kv_server::KvServer<kv::KvService>,
+    fast: kv::KvService,
     watch: watch::WatchService,
     lease: pb::lease_server::LeaseServer<lease::LeaseService>,
     cluster: pb::cluster_server::ClusterServer<cluster::ClusterService>,
@@ -241,7 +243,7 @@ pub struct Router {
     election: pb::v3electionpb::election_server::ElectionServer<election::ElectionService>,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send + 'a>>;
 
 impl Router {
     pub fn new(core: Arc<Core>, max_concurrent_streams: u32, web: &Web) -> Self {
@@ -252,6 +254,7 @@ impl Router {
             has_gateway: web.enable_grpc_gateway,
             access: Arc::new(Access::new(&web.cors, &web.host_whitelist)),
             max_concurrent_streams,
+            fast: kv::KvService(core.clone()),
             kv: pb::kv_server::KvServer::new(kv::KvService(core.clone())).max_decoding_message_size(limit),
             watch: watch::WatchService { core: core.clone(), limit },
             lease: pb::lease_server::LeaseServer::new(lease::LeaseService(core.clone())),
@@ -280,14 +283,14 @@ impl Router {
     }
 
     /// Answers a gRPC request.
-    pub async fn grpc(&mut self, request: Request<GrpcBody>) -> Response<Body> {
+    pub async fn grpc(&self, request: Request<GrpcBody>) -> Response<Body> {
         match self.dispatch(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
 
-    async fn dispatch(&mut self, mut request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
+    async fn dispatch(&self, mut request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
         let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
@@ -296,16 +299,16 @@ impl Router {
             return Ok(leader::lost().into_http());
         }
         let refused = self.core.gate.admit(&self.core.engine, service, method, &mut request).await.err();
-        let answer: Answer = match (service, refused) {
+        let answer: Answer<'_> = match (service, refused) {
             (_, Some(status)) => Box::pin(async move { Ok(status.into_http()) }),
-            ("etcdserverpb.KV", None) => self.kv.call(request),
+            ("etcdserverpb.KV", None) => Box::pin(self.call_kv(method, request)),
             ("etcdserverpb.Watch", None) => Box::pin(self.watch.clone().call(request).map(Ok)),
-            ("etcdserverpb.Lease", None) => self.lease.call(request),
-            ("etcdserverpb.Cluster", None) => self.cluster.call(request),
-            ("etcdserverpb.Maintenance", None) => self.maintenance.call(request),
-            ("etcdserverpb.Auth", None) => self.auth.call(request),
-            ("v3lockpb.Lock", None) => self.lock.call(request),
-            ("v3electionpb.Election", None) => self.election.call(request),
+            ("etcdserverpb.Lease", None) => self.lease.clone().call(request),
+            ("etcdserverpb.Cluster", None) => self.cluster.clone().call(request),
+            ("etcdserverpb.Maintenance", None) => self.maintenance.clone().call(request),
+            ("etcdserverpb.Auth", None) => self.auth.clone().call(request),
+            ("v3lockpb.Lock", None) => self.lock.clone().call(request),
+            ("v3electionpb.Election", None) => self.election.clone().call(request),
             _ => return unknown(),
         };
         let Some((call, kind)) = self.core.metrics.calls.of(service, method) else { return answer.await };
@@ -334,6 +337,13 @@ impl Router {
         Ok(response)
     }
 
+    async fn call_kv(&self, method: &str, request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
+        match self.fast.fast(method, self.message_limit(), request).await {
+            Ok(response) => Ok(response),
+            Err(request) => self.kv.clone().call(request).await,
+        }
+    }
+
     /// Answers what is not gRPC.
     async fn plain(self, request: Request<Incoming>) -> Response<Body> {
         if !self.whole {
@@ -350,10 +360,11 @@ impl Router {
     }
 }
 
-impl Handler for Router {
-    async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
+/// Shared, since each request has a handle of its own.
+impl Handler for Arc<Router> {
+    async fn handle(self, request: Request<Incoming>) -> Response<Body> {
         let is_grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc { self.grpc(request.map(Either::Left)).await } else { self.plain(request).await }
+        if is_grpc { self.grpc(request.map(Either::Left)).await } else { Router::clone(&self).plain(request).await }
     }
 
     fn max_concurrent_streams(&self) -> u32 {

@@ -18,6 +18,7 @@ mod listener;
 mod lock;
 mod maintenance;
 mod metrics;
+mod unary;
 mod watch;
 
 use std::path::PathBuf;
@@ -121,12 +122,12 @@ impl Server {
         let serving = core.tasks.clone();
         for socket in metrics {
             tracing::info!(url = socket.url, "serving metrics");
-            serving.spawn_critical("etcd metrics listener", socket.serve(router.metrics_only()));
+            serving.spawn_critical("etcd metrics listener", socket.serve(Arc::new(router.metrics_only())));
         }
         for socket in clients {
             tracing::info!(url = socket.url, "serving clients");
             let router = router.behind(&socket);
-            serving.spawn_critical("etcd client listener", socket.serve(router));
+            serving.spawn_critical("etcd client listener", socket.serve(Arc::new(router)));
         }
         serving.spawn_critical("etcd compactor", compactor::run(core.own_engine(), compaction));
         tasks.stopping().await;

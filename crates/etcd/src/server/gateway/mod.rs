@@ -45,7 +45,7 @@ pub async fn serve(router: Router, request: Request<Incoming>) -> Response<Body>
     }
 }
 
-async fn call(mut router: Router, route: &Route, headers: &HeaderMap, body: Incoming) -> Result<Response<Body>, Status> {
+async fn call(router: Router, route: &Route, headers: &HeaderMap, body: Incoming) -> Result<Response<Body>, Status> {
     let limit = router.message_limit();
     let input = if route.method.takes_stream {
         Input::new(body, route.method.input(), limit).into_body().await?
