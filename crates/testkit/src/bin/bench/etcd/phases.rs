@@ -179,9 +179,9 @@ impl Bench {
     }
 }
 
-/// Writes `count` keys, a hundred in a transaction.
+/// Writes `count` keys, forty in a transaction.
 fn fill(server: &Server, count: u64, bytes: usize, key: &dyn Fn(u64) -> Vec<u8>) -> Result<()> {
-    const EACH: u64 = 100;
+    const EACH: u64 = 40;
     let mut connection = Connection::open(&server.address, "/etcdserverpb.KV/Txn")?;
     connection.set_patience(Duration::from_secs(60))?;
     let (mut next, mut done, mut answers) = (0, 0, 0);
@@ -289,8 +289,20 @@ struct Messages {
 
 impl Messages {
     fn add(&mut self, data: &[u8]) {
-        self.data.extend_from_slice(data);
-        let mut rest = &self.data[..];
+        if self.data.is_empty() {
+            let rest = self.count(data).to_vec();
+            self.data = rest;
+            return;
+        }
+        let mut whole = std::mem::take(&mut self.data);
+        whole.extend_from_slice(data);
+        let left = self.count(&whole).len();
+        whole.drain(..whole.len() - left);
+        self.data = whole;
+    }
+
+    /// Counts whole messages; returns what is left.
+    fn count<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
         while let Some((header, after)) = rest.split_first_chunk::<5>() {
             let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
             let Some((message, after)) = after.split_at_checked(length) else { break };
@@ -298,8 +310,7 @@ impl Messages {
             self.events += events(message);
             rest = after;
         }
-        let used = self.data.len() - rest.len();
-        self.data.drain(..used);
+        rest
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail, ensure};
 
 const FRAME_HEADER: usize = 9;
+const READ_BYTES: usize = 256 << 10;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -18,6 +19,9 @@ const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
+/// What a server takes in one frame, if it says nothing else.
+const MAX_FRAME: usize = 16_384;
+/// What it takes on a stream; a message must not be larger.
 const INITIAL_WINDOW: i64 = 65_535;
 const OUR_WINDOW: u32 = (1 << 31) - 1;
 
@@ -31,6 +35,8 @@ pub enum Event<'a> {
 pub struct Connection {
     socket: TcpStream,
     input: Vec<u8>,
+    /// What of it is there.
+    filled: usize,
     output: Vec<u8>,
     /// The block of request headers, once the server has them in its table.
     headers: Vec<u8>,
@@ -63,6 +69,7 @@ impl Connection {
         Ok(Self {
             socket,
             input: Vec::new(),
+            filled: 0,
             output,
             headers: vec![0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe],
             first_headers: Some(first),
@@ -89,12 +96,14 @@ impl Connection {
             self.held.push_back((stream, message.to_vec(), last));
             return;
         }
-        self.output.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
-        self.output.extend_from_slice(&[DATA, if last { END_STREAM } else { 0 }]);
-        self.output.extend_from_slice(&stream.to_be_bytes());
-        self.output.push(0);
-        self.output.extend_from_slice(&(message.len() as u32).to_be_bytes());
-        self.output.extend_from_slice(message);
+        let mut data = vec![0];
+        data.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        data.extend_from_slice(message);
+        let mut parts = data.chunks(MAX_FRAME).peekable();
+        while let Some(part) = parts.next() {
+            let flags = if last && parts.peek().is_none() { END_STREAM } else { 0 };
+            frame(&mut self.output, DATA, flags, stream, part);
+        }
         self.window -= length as i64;
     }
 
@@ -108,17 +117,19 @@ impl Connection {
     pub fn turn(&mut self, mut each: impl FnMut(u32, Event<'_>)) -> Result<()> {
         self.socket.write_all(&self.output)?;
         self.output.clear();
-        let start = self.input.len();
-        self.input.resize(start + (256 << 10), 0);
-        let count = self.socket.read(&mut self.input[start..])?;
+        if self.input.len() - self.filled < READ_BYTES {
+            self.input.resize(self.filled + READ_BYTES, 0);
+        }
+        let count = self.socket.read(&mut self.input[self.filled..])?;
         ensure!(count > 0, "the server closed the connection");
-        self.input.truncate(start + count);
+        self.filled += count;
         let mut at = 0;
-        while let Some(header) = self.input.get(at..at + FRAME_HEADER) {
+        let input = &self.input[..self.filled];
+        while let Some(header) = input.get(at..at + FRAME_HEADER) {
             let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
             let (kind, flags) = (header[3], header[4]);
             let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) & 0x7fff_ffff;
-            let Some(payload) = self.input.get(at + FRAME_HEADER..at + FRAME_HEADER + length) else { break };
+            let Some(payload) = input.get(at + FRAME_HEADER..at + FRAME_HEADER + length) else { break };
             at += FRAME_HEADER + length;
             match kind {
                 DATA => {
@@ -136,7 +147,8 @@ impl Connection {
                 each(stream, Event::End);
             }
         }
-        self.input.drain(..at);
+        self.input.copy_within(at..self.filled, 0);
+        self.filled -= at;
         self.send_held();
         if self.received > 1 << 28 {
             frame(&mut self.output, WINDOW_UPDATE, 0, 0, &self.received.to_be_bytes());
