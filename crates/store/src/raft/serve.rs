@@ -109,6 +109,9 @@ pub(crate) struct Loop {
     close: mpsc::Receiver<Done>,
     inputs: Vec<Input>,
     bytes: usize,
+    /// Asked for views at once, so that time that stands still does so meanwhile, too.
+    #[cfg(test)]
+    pub keeper_at_hand: Option<Arc<parking_lot::Mutex<crate::keeper::Keeper>>>,
 }
 
 impl Loop {
@@ -136,6 +139,8 @@ impl Loop {
             close: close_inbox,
             inputs: Vec::new(),
             bytes: 0,
+            #[cfg(test)]
+            keeper_at_hand: None,
         };
         (this, handle)
     }
@@ -169,7 +174,7 @@ impl Loop {
                 healthy = None;
             }
             if view.is_none() && self.replica.wants_view() {
-                view = Some(self.keeper.order_view());
+                view = Some(self.order_view());
             }
             alarm.as_mut().reset(self.shared.epoch + Duration::from_millis(self.replica.next_turn_ms()));
         };
@@ -186,14 +191,19 @@ impl Loop {
         // An error is the end of the member, which says so itself.
         let _ = self.turn(now_ms);
         if self.replica.wants_view() {
-            let view = {
-                let mut keeper = keeper.lock();
-                let saved = keeper.save();
-                saved.and_then(|()| keeper.checkpoint.view().ok_or_else(|| KvError::Internal("nothing is saved".into())))
-            };
-            self.replica.view_made(view);
+            self.replica.view_made(view_now(keeper));
             let _ = self.turn(now_ms);
         }
+    }
+
+    fn order_view(&self) -> oneshot::Receiver<Result<View, KvError>> {
+        #[cfg(test)]
+        if let Some(keeper) = &self.keeper_at_hand {
+            let (sender, view) = oneshot::channel();
+            let _ = sender.send(view_now(keeper));
+            return view;
+        }
+        self.keeper.order_view()
     }
 
     fn end(mut self, done: Option<Done>) {
@@ -205,6 +215,8 @@ impl Loop {
         }
         // The files are let go before the keeper tells that it is so.
         drop(self.replica);
+        #[cfg(test)]
+        drop(self.keeper_at_hand);
         self.keeper.order_close(done);
     }
 
@@ -233,6 +245,13 @@ impl Loop {
         self.bytes = 0;
         self.replica.turn(&mut self.inputs, now_ms)
     }
+}
+
+#[cfg(test)]
+fn view_now(keeper: &parking_lot::Mutex<crate::keeper::Keeper>) -> Result<View, KvError> {
+    let mut keeper = keeper.lock();
+    keeper.save()?;
+    keeper.checkpoint.view().ok_or_else(closed)
 }
 
 /// Held while a snapshot comes in.

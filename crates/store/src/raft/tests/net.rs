@@ -139,8 +139,9 @@ impl Cluster {
         self.lives += 1;
         let member = MemberOptions { seed: Some(self.lives * 1000 + id), snapshot_count: 50, ..MemberOptions::new(0xc, id, bootstrap) };
         let (main, log): (Arc<dyn Files>, Arc<dyn Files>) = (Arc::new(files.0.clone()), Arc::new(files.1.clone()));
-        let (engine, work, keeper) = Engine::member_on(main, log, options(), member, self.net.port(id), 0).unwrap();
+        let (engine, mut work, keeper) = Engine::member_on(main, log, options(), member, self.net.port(id), 0).unwrap();
         let desk = engine.sink().member().unwrap().keeper.clone();
+        work.keeper_at_hand = Some(keeper.clone());
         let (healthy, _) = oneshot::channel();
         std::thread::spawn(move || Keeper::run(keeper, &desk, healthy, ()));
         let (healthy, _) = oneshot::channel();
