@@ -127,7 +127,8 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Bytes, KvError>> + Send>>;
 
 /// The network between members, as the store needs it. Messages are opaque; the other side hands them to the engine of the same name of method.
 ///
-/// All of it may drop what it is given, but must not reorder the messages of one kind to one member nor block the caller.
+/// All of it may drop what it is given, but must not reorder or repeat the messages of one kind to one member (requests are forwarded to the leader that
+/// way: a repeated one would be done twice), nor block the caller.
 pub trait Transport: Send + Sync + 'static {
     /// To `Engine::receive` of member `to`. What cannot be sent now is dropped; `Engine::unreachable(to)` is told then.
     fn send(&self, to: u64, message: Bytes, kind: MessageKind);
