@@ -37,7 +37,7 @@ enum Tokens {
     /// No token is good.
     Off,
     Simple,
-    Signed(Jwt),
+    Signed(Box<Jwt>),
 }
 
 pub struct Gate {
@@ -145,7 +145,7 @@ fn tokens(text: &str) -> Result<Tokens, String> {
     match kind {
         "" => Ok(Tokens::Off),
         "simple" => Ok(Tokens::Simple),
-        "jwt" => Jwt::new(&options).map(Tokens::Signed),
+        "jwt" => Jwt::new(&options).map(|jwt| Tokens::Signed(Box::new(jwt))),
         other => Err(format!("{other:?} is neither \"simple\" nor \"jwt\"")),
     }
 }

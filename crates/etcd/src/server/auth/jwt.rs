@@ -220,7 +220,7 @@ mod tests {
                 let expected = (n == m).then(|| ("ann".to_owned(), 7, NOW + 600_000));
                 assert_eq!(user(&other.identity(&token, NOW)), expected, "{:?} with {:?}", methods[n], methods[m]);
             }
-            assert_eq!(user(&jwt.identity(&token, NOW + 599_999)).is_some(), true);
+            assert!(user(&jwt.identity(&token, NOW + 599_999)).is_some());
             assert_eq!(user(&jwt.identity(&token, NOW + 600_000)), None, "it is over");
         }
     }
