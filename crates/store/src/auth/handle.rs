@@ -14,7 +14,7 @@ use crate::state::Command;
 
 /// How long a token from the future is waited for: another member may have given it out a moment ago.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);
-const TOKEN_POLL: Duration = Duration::from_millis(5);
+const TOKEN_POLL: Duration = Duration::from_millis(2);
 /// How often a request is sent again because users or roles changed on its way.
 pub(crate) const ATTEMPTS: u32 = 8;
 
@@ -125,9 +125,16 @@ impl Engine {
     /// Waits, not for long, until this member knows a token that another one has given out.
     pub async fn await_token(&self, text: &str) {
         let Some(index) = tokens::index_of(text) else { return };
+        let is_ahead = || {
+            let state = self.shared().state.read();
+            state.auth.is_enabled() && state.applied_index < index
+        };
         let started = base::clock::monotonic();
-        while self.applied_index() < index && started.elapsed() < TOKEN_WAIT {
-            tokio::time::sleep(TOKEN_POLL).await;
+        let mut pause = TOKEN_POLL;
+        while is_ahead() && started.elapsed() < TOKEN_WAIT {
+            tokio::time::sleep(pause).await;
+            // Anybody can send a number: what never comes costs little.
+            pause *= 2;
         }
     }
 

@@ -445,3 +445,23 @@ async fn an_engine_speaks_for_somebody() {
     assert_eq!(engine.acting_as(ann.identity.clone()).put(put("a")).await, Err(AuthError::InvalidAuthToken.into()));
     engine.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_member_is_waited_for() {
+    let engine = crate::Engine::in_memory(crate::EngineOptions::default(), &base::Tasks::new());
+    let waited = async |text: &str| {
+        let before = base::clock::monotonic();
+        engine.await_token(text).await;
+        before.elapsed() > std::time::Duration::ZERO
+    };
+    assert!(!waited("nonce.99").await, "nobody looks at tokens while it is off");
+    for command in [user_add("root"), give_role("root", "root"), AuthCommand::Enable] {
+        engine.change_auth(command).await.unwrap();
+    }
+    assert!(!waited("nonce.3").await, "known");
+    assert!(!waited("x.y.z").await, "none of ours");
+    assert!(waited("nonce.18446744073709551615").await, "but not for ever");
+    let server = engine.acting_as(Identity::Server);
+    let (waiting, coming) = tokio::join!(waited("nonce.4"), server.change_auth(user_add("ann")));
+    assert!(waiting && coming.is_ok());
+}

@@ -158,7 +158,7 @@ impl Engine {
 
     /// Makes a learner a voter. Asks the leader. `MemberNotFound`, `MemberNotLearner`, `LearnerNotReady`, `NotEnoughStarted`.
     pub async fn promote_member(&self, id: u64) -> Result<Vec<Member>, KvError> {
-        self.may_change_members()?;
+        self.may_change_members().await?;
         self.ask_leader(&Question::Promote(id)).await?;
         // What the leader did is to be seen here.
         self.read_barrier().await?;
@@ -172,14 +172,14 @@ impl Engine {
 
     /// Several changes at once, by joint consensus: all of them happen or none. One with a promotion only on the leader: `NotLeader`.
     pub async fn change_members(&self, changes: Vec<MemberChange>) -> Result<Vec<Member>, KvError> {
-        self.may_change_members()?;
+        self.may_change_members().await?;
         self.member_handle()?.request(|reply| Input::Change { changes, reply }).await?;
         Ok(self.members())
     }
 
     /// Changes where peers find a member. `MemberNotFound`, `PeerUrlExists`.
     pub async fn update_member(&self, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>, KvError> {
-        self.may_change_members()?;
+        self.may_change_members().await?;
         self.as_server(MemberCommand::Update { id, peer_urls }).await?;
         Ok(self.members())
     }
@@ -204,8 +204,10 @@ impl Engine {
         self.member_handle()?.request(|reply| Input::Transfer { to, reply }).await
     }
 
-    fn may_change_members(&self) -> Result<(), KvError> {
+    async fn may_change_members(&self) -> Result<(), KvError> {
         self.member_handle()?.check_open()?;
+        // Nobody looks again later, and this member may be behind: authentication may be on already, or a role be taken away.
+        self.read_barrier().await?;
         let state = self.shared().state.read();
         Ok(state.auth.check_root(&self.caller(&state)?)?)
     }

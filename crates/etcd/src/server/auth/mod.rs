@@ -21,7 +21,9 @@ pub struct AuthService(pub Arc<Core>);
 impl AuthService {
     /// Changes users or roles in the name of whoever asks.
     async fn change<T>(&self, request: &Request<T>, command: AuthCommand) -> Result<Option<pb::ResponseHeader>, Status> {
+        let what = format!("{command:?}");
         self.0.engine_for(request).change_auth(command).await.map_err(|error| self.0.refuse(error))?;
+        tracing::info!(what, "users or roles changed");
         Ok(Some(self.0.header()))
     }
 
@@ -34,13 +36,11 @@ impl AuthService {
 impl pb::auth_server::Auth for AuthService {
     async fn auth_enable(&self, request: Request<pb::AuthEnableRequest>) -> Result<Response<pb::AuthEnableResponse>, Status> {
         let header = self.change(&request, AuthCommand::Enable).await?;
-        tracing::info!("authentication is on");
         Ok(Response::new(pb::AuthEnableResponse { header }))
     }
 
     async fn auth_disable(&self, request: Request<pb::AuthDisableRequest>) -> Result<Response<pb::AuthDisableResponse>, Status> {
         let header = self.change(&request, AuthCommand::Disable).await?;
-        tracing::warn!("authentication is off");
         Ok(Response::new(pb::AuthDisableResponse { header }))
     }
 
