@@ -93,7 +93,7 @@ pub(crate) fn recover(files: Arc<dyn Files>, log_files: Arc<dyn Files>, options:
         Ok(())
     })?;
     // Who was logged in logs in again: nobody knows how long ago the token was used.
-    restored.state.auth.forget_tokens();
+    restored.state.auth.forget_tokens(restored.state.applied_index);
     // The log may have changed what is known to remain of leases.
     restored.state.leases.promote(0, 0);
     tracing::info!(

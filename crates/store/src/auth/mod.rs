@@ -184,12 +184,12 @@ impl Auth {
 
     /// Goes on with what is this member's own affair, after the state of another one was taken over. Who was logged in logs in again.
     pub fn keep_settings(&mut self, before: &Self) {
-        self.tokens.set_ttl(before.tokens.ttl());
+        self.tokens.keep_settings(&before.tokens);
     }
 
-    /// After a start: what the log gave out then counts as used up.
-    pub fn forget_tokens(&mut self) {
-        self.tokens.forget_all();
+    /// After a start: the tokens of entries up to `index`, which an earlier life had already, are no longer good here.
+    pub fn forget_tokens(&mut self, index: u64) {
+        self.tokens.forget_earlier_life(index);
     }
 
     /// Carries out a command that was checked; the token, if it gives out one. `index` is its place in the log.
@@ -242,7 +242,7 @@ impl Auth {
             return Err(AuthError::AuthOldRevision);
         }
         let text = format!("{nonce}.{index}");
-        self.tokens.assign(text.clone(), name, now_ms);
+        self.tokens.assign(text.clone(), name, index, now_ms);
         Ok(text)
     }
 

@@ -17,13 +17,15 @@ struct Token {
 pub(crate) struct Tokens {
     by_text: HashMap<String, Token>,
     ttl_ms: u64,
+    /// Entries of the log up to this one were carried out in an earlier life of this member: nobody knows how long ago their tokens were used.
+    born_at: u64,
     /// How many there are when the next search for tokens that are over pays.
     sweep_at: usize,
 }
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { by_text: HashMap::new(), ttl_ms: TTL_MS, sweep_at: FEW }
+        Self { by_text: HashMap::new(), ttl_ms: TTL_MS, born_at: 0, sweep_at: FEW }
     }
 }
 
@@ -38,11 +40,22 @@ impl Tokens {
         self.ttl_ms = ttl_ms;
     }
 
-    pub fn ttl(&self) -> u64 {
-        self.ttl_ms
+    /// After a start whose log ends at this entry.
+    pub fn forget_earlier_life(&mut self, index: u64) {
+        self.by_text.clear();
+        self.born_at = index;
     }
 
-    pub fn assign(&mut self, text: String, user: String, now_ms: u64) {
+    /// The same member goes on, with another's state.
+    pub fn keep_settings(&mut self, before: &Self) {
+        (self.ttl_ms, self.born_at) = (before.ttl_ms, before.born_at);
+    }
+
+    /// Gives out the token that the entry `index` of the log is about.
+    pub fn assign(&mut self, text: String, user: String, index: u64, now_ms: u64) {
+        if index <= self.born_at {
+            return;
+        }
         if self.by_text.len() >= self.sweep_at {
             self.by_text.retain(|_, token| now_ms < token.deadline_ms.load(Ordering::Relaxed));
             self.sweep_at = FEW.max(2 * self.by_text.len());
@@ -85,12 +98,12 @@ mod tests {
     fn a_token_lives_while_it_is_used() {
         let mut tokens = Tokens::default();
         tokens.set_ttl(100);
-        tokens.assign("a.1".into(), "ann".into(), 0);
+        tokens.assign("a.1".into(), "ann".into(), 1, 0);
         assert_eq!(tokens.user("a.1", 99), Some("ann"));
         assert_eq!(tokens.user("a.1", 198), Some("ann"));
         assert_eq!(tokens.user("a.1", 298), None);
         assert_eq!(tokens.user("a.2", 0), None);
-        tokens.assign("b.2".into(), "bob".into(), 300);
+        tokens.assign("b.2".into(), "bob".into(), 2, 300);
         tokens.forget_user("ann");
         assert_eq!(tokens.user("b.2", 301), Some("bob"));
         tokens.forget_user("bob");
@@ -102,9 +115,19 @@ mod tests {
         let mut tokens = Tokens::default();
         tokens.set_ttl(10);
         for n in 0..10_000u64 {
-            tokens.assign(format!("t.{n}"), "u".into(), n);
+            tokens.assign(format!("t.{n}"), "u".into(), n + 1, n);
         }
         assert!(tokens.by_text.len() <= FEW + 1, "{}", tokens.by_text.len());
+    }
+
+    #[test]
+    fn a_new_life_knows_no_old_tokens() {
+        let mut tokens = Tokens::default();
+        tokens.assign("a.4".into(), "ann".into(), 4, 0);
+        tokens.forget_earlier_life(5);
+        tokens.assign("b.5".into(), "ann".into(), 5, 0);
+        tokens.assign("c.6".into(), "ann".into(), 6, 0);
+        assert_eq!(["a.4", "b.5", "c.6"].map(|text| tokens.user(text, 0).is_some()), [false, false, true]);
     }
 
     #[test]

@@ -167,6 +167,7 @@ pub(crate) fn recover(
         )));
     }
     let mut log = found.log(applied, conf_to_raft(&state.cluster.conf))?;
+    restored.state.auth.forget_tokens(log.last());
     let mut journal = Journal::new(wal, identity, found.hard.clone(), found.hard_state_record, found.top);
     if found.identity.is_none() {
         begin(&mut journal, &mut log, &mut found.hard, &member)?;

@@ -1,6 +1,7 @@
 //! Whole clusters in one process: real members on simulated disks, a network in memory, time that stands still unless everybody waits.
 
 mod net;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::auth::Identity;
 use crate::disk::Files;
 use crate::disk::sim::SimFiles;
 use crate::engine::Engine;
@@ -241,7 +242,7 @@ impl Cluster {
     pub async fn same_everywhere(&self) {
         let mut seen = HashSet::new();
         for id in self.ids() {
-            let engine = self.engine(id);
+            let engine = self.engine(id).acting_as(Identity::Server);
             engine.read_barrier().await.unwrap();
             let all = engine.range(RangeRequest::new(KeyRange::between("\0", "\0"))).await.unwrap();
             seen.insert(format!("{:?} {:?}", all, engine.members()));
