@@ -11,7 +11,7 @@ use super::questions::{Question, decode_answer, encode_answer};
 use super::reads::{LeaseAsk, Read};
 use super::recover::{Recovered, recover};
 use super::serve::{Handle, Loop};
-use super::{Member, MemberChange, MemberOptions, RaftStatus, Transport};
+use super::{Member, MemberChange, MemberOptions, RaftStatus, Role, Transport};
 use crate::auth::Identity;
 use crate::commit::Sink;
 use crate::disk::{Files, Folder, Lock};
@@ -206,8 +206,10 @@ impl Engine {
 
     async fn may_change_members(&self) -> Result<(), KvError> {
         self.member_handle()?.check_open()?;
-        // Nobody looks again later, and this member may be behind: authentication may be on already, or a role be taken away.
-        self.read_barrier().await?;
+        // Nobody looks again later, and whoever does not lead may be behind: authentication may be on already, or a role be taken away.
+        if self.raft_status().is_some_and(|status| status.role != Role::Leader) {
+            self.read_barrier().await?;
+        }
         let state = self.shared().state.read();
         Ok(state.auth.check_root(&self.caller(&state)?)?)
     }
