@@ -123,6 +123,10 @@ pub fn one_member(what: &str) -> Status {
     Status::unimplemented(format!("etcdserver: {what} is not supported: this server runs as a cluster of one member"))
 }
 
+pub fn not_for_learners() -> Status {
+    Status::unavailable("etcdserver: rpc not supported for learner")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! etcd's v3 gRPC protocol, both ends: `server` puts it over the embedded store, `EtcdKv` is a store somewhere else. Must decide nothing about keys or
 //! revisions: that is the store's.
 
+mod bootstrap;
 mod client;
 mod convert;
 mod errors;
@@ -9,6 +10,7 @@ mod errors;
 pub mod fuzz;
 mod options;
 pub mod pb;
+mod peer;
 mod server;
 pub mod snapshot;
 

@@ -6,8 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::bootstrap::urls::check_url;
+
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: u64 = 1000;
+/// etcd's maxElectionMs.
+const MAX_ELECTION_MS: u64 = 50_000;
+const SNAPSHOT_COUNT: u64 = 10_000;
 /// etcd's DefaultQuotaBytes.
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 
@@ -46,17 +51,38 @@ pub struct Options {
     pub listen_peer_urls: String,
     #[arg(long, env = "ETCD_INITIAL_ADVERTISE_PEER_URLS", default_value = "http://localhost:2380")]
     pub initial_advertise_peer_urls: String,
-    /// `NAME=PEER_URL`; made from name and advertised URL where it is not given.
+    /// `NAME=PEER_URL,NAME=PEER_URL`; made from name and advertised URLs where it is not given.
     #[arg(long, env = "ETCD_INITIAL_CLUSTER")]
     pub initial_cluster: Option<String>,
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
     #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", default_value = "new")]
     pub initial_cluster_state: String,
+    /// etcd's old public discovery, which is gone.
     #[arg(long, env = "ETCD_DISCOVERY")]
     pub discovery: Option<String>,
+    /// The domain whose SRV records name the first members.
     #[arg(long, env = "ETCD_DISCOVERY_SRV")]
     pub discovery_srv: Option<String>,
+    /// Ends the name of the service of those records.
+    #[arg(long, env = "ETCD_DISCOVERY_SRV_NAME")]
+    pub discovery_srv_name: Option<String>,
+    /// `https://HOST:PORT/...` of another cluster, under which new members find each other by `--discovery-token`.
+    #[arg(long, env = "ETCD_DISCOVERY_ENDPOINTS")]
+    pub discovery_endpoints: Option<String>,
+    #[arg(long, env = "ETCD_DISCOVERY_TOKEN")]
+    pub discovery_token: Option<String>,
+    #[arg(long, env = "ETCD_FORCE_NEW_CLUSTER", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub force_new_cluster: bool,
+    /// Refuse changes of the membership that would leave too few started members.
+    #[arg(long, env = "ETCD_STRICT_RECONFIG_CHECK", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub strict_reconfig_check: bool,
+    /// Log entries that are kept for slow members.
+    #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = SNAPSHOT_COUNT)]
+    pub snapshot_count: u64,
+    #[arg(long, alias = "experimental-max-learners", env = "ETCD_MAX_LEARNERS", default_value_t = 1)]
+    #[serde(alias = "experimental-max-learners")]
+    pub max_learners: usize,
     #[arg(long, env = "ETCD_LISTEN_METRICS_URLS")]
     pub listen_metrics_urls: Option<String>,
     #[command(flatten)]
@@ -206,8 +232,6 @@ impl PeerTls {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Accepted {
-    #[arg(long, env = "ETCD_SNAPSHOT_COUNT")]
-    pub snapshot_count: Option<u64>,
     #[arg(long, env = "ETCD_MAX_SNAPSHOTS")]
     pub max_snapshots: Option<u64>,
     #[arg(long, env = "ETCD_MAX_WALS")]
@@ -224,15 +248,18 @@ pub struct Accepted {
     pub experimental_initial_corrupt_check: Option<bool>,
     #[arg(long, env = "ETCD_PRE_VOTE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub pre_vote: Option<bool>,
-    #[arg(long, env = "ETCD_STRICT_RECONFIG_CHECK", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub strict_reconfig_check: Option<bool>,
+    #[arg(long, env = "ETCD_INITIAL_ELECTION_TICK_ADVANCE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub initial_election_tick_advance: Option<bool>,
+    #[arg(long, env = "ETCD_DISCOVERY_FALLBACK")]
+    pub discovery_fallback: Option<String>,
+    #[arg(long, env = "ETCD_ENABLE_V2", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_v2: Option<bool>,
 }
 
 impl Accepted {
     /// The names of those that were given.
     pub fn given(&self) -> Vec<&'static str> {
         let all = [
-            ("snapshot-count", self.snapshot_count.is_some()),
             ("max-snapshots", self.max_snapshots.is_some()),
             ("max-wals", self.max_wals.is_some()),
             ("logger", self.logger.is_some()),
@@ -241,7 +268,9 @@ impl Accepted {
             ("feature-gates", self.feature_gates.is_some()),
             ("experimental-initial-corrupt-check", self.experimental_initial_corrupt_check.is_some()),
             ("pre-vote", self.pre_vote.is_some()),
-            ("strict-reconfig-check", self.strict_reconfig_check.is_some()),
+            ("initial-election-tick-advance", self.initial_election_tick_advance.is_some()),
+            ("discovery-fallback", self.discovery_fallback.is_some()),
+            ("enable-v2", self.enable_v2.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
     }
@@ -262,6 +291,13 @@ impl Default for Options {
             initial_cluster_state: "new".into(),
             discovery: None,
             discovery_srv: None,
+            discovery_srv_name: None,
+            discovery_endpoints: None,
+            discovery_token: None,
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            snapshot_count: SNAPSHOT_COUNT,
+            max_learners: 1,
             listen_metrics_urls: None,
             client_tls: ClientTls::default(),
             peer_tls: PeerTls::default(),
@@ -311,48 +347,89 @@ impl Options {
         self.data_dir.clone().unwrap_or_else(|| Path::new(&format!("{}.etcd", self.name)).to_owned())
     }
 
-    /// Refuses what one member alone cannot do, with etcd's words where it has some (server/embed/config.go). Returns the peer URLs, sorted.
-    pub fn check_cluster(&self) -> Result<Vec<String>, OptionsError> {
-        if self.discovery.as_ref().is_some_and(|url| !url.is_empty()) {
-            return Err(wrong("discovery", "this server runs as a cluster of one member, which has nobody to discover"));
+    /// Refuses what cannot be (server/embed/config.go, Validate).
+    pub fn check_cluster(&self) -> Result<(), OptionsError> {
+        let is_set = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
+        let v3_discovery = is_set(&self.discovery_endpoints) || is_set(&self.discovery_token);
+        let ways = [is_set(&self.initial_cluster), is_set(&self.discovery), is_set(&self.discovery_srv), v3_discovery];
+        if ways.into_iter().filter(|is_set| *is_set).count() > 1 {
+            let text = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \"discovery-endpoints\" or \"discovery-srv\"";
+            return Err(OptionsError::Cluster(text.into()));
         }
-        if self.discovery_srv.as_ref().is_some_and(|domain| !domain.is_empty()) {
-            return Err(wrong("discovery-srv", "this server runs as a cluster of one member, which has nobody to discover"));
+        if is_set(&self.discovery) {
+            let reason = "the v2 discovery protocol is not served any more: use --discovery-endpoints with --discovery-token, --discovery-srv or --initial-cluster";
+            return Err(wrong("discovery", reason));
         }
+        if is_set(&self.discovery_endpoints) != is_set(&self.discovery_token) {
+            return Err(wrong("discovery-token", "it and --discovery-endpoints need each other"));
+        }
+        if v3_discovery && self.joins()? {
+            return Err(OptionsError::Cluster("discovery URL should not be set when joining existing initial cluster".into()));
+        }
+        if self.force_new_cluster {
+            let reason = "it is not supported: save a snapshot of a member that is left ('etcdctl snapshot save', or its folder's copy) and begin a new \
+                          cluster from it ('etcdctl snapshot restore')";
+            return Err(wrong("force-new-cluster", reason));
+        }
+        self.joins()?;
+        self.peer_urls().map(|_| ())
+    }
+
+    /// Whether an empty data folder becomes a member of a cluster that runs.
+    pub fn joins(&self) -> Result<bool, OptionsError> {
         match self.initial_cluster_state.as_str() {
-            "new" => {}
-            "existing" => {
-                return Err(wrong(
-                    "initial-cluster-state",
-                    "joining an existing cluster is not supported: this server runs as a cluster of one member",
-                ));
-            }
-            other => return Err(wrong("initial-cluster-state", format!("unexpected value {other:?}: it is \"new\" or \"existing\""))),
+            "new" => Ok(false),
+            "existing" => Ok(true),
+            other => Err(wrong("initial-cluster-state", format!("unexpected value {other:?}: it is \"new\" or \"existing\""))),
         }
-        let mut advertised = urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
+    }
+
+    /// Where other members find this one, sorted.
+    pub fn peer_urls(&self) -> Result<Vec<String>, OptionsError> {
+        let flag = "initial-advertise-peer-urls";
+        let mut advertised = urls(flag, &self.initial_advertise_peer_urls)?;
+        for url in &advertised {
+            check_url(url).map_err(|reason| wrong(flag, reason))?;
+        }
         advertised.sort();
-        let Some(cluster) = self.initial_cluster.as_ref().filter(|cluster| !cluster.is_empty()) else { return Ok(advertised) };
-        let mut own = Vec::new();
-        for part in cluster.split(',') {
-            let (name, url) = part.split_once('=').ok_or_else(|| wrong("initial-cluster", format!("{part:?} is not NAME=URL")))?;
-            if name.trim() != self.name {
-                let reason = if cluster.split(',').any(|part| part.trim().starts_with(&format!("{}=", self.name))) {
-                    format!("{name:?} is a second member, and this server runs as a cluster of one member")
-                } else {
-                    format!("couldn't find local name {:?} in the initial cluster configuration", self.name)
-                };
-                return Err(wrong("initial-cluster", reason));
-            }
-            own.push(url.trim().to_owned());
-        }
-        own.sort();
-        if own != advertised {
-            let (own, advertised) = (own.join(","), advertised.join(","));
-            return Err(OptionsError::Cluster(format!(
-                "--initial-cluster has {own} but --initial-advertise-peer-urls has {advertised}: they must be the same"
-            )));
-        }
         Ok(advertised)
+    }
+
+    /// `--initial-cluster`, or what it would be for this member alone.
+    pub fn initial_cluster_or_self(&self) -> Result<String, OptionsError> {
+        match self.initial_cluster.as_ref().filter(|cluster| !cluster.is_empty()) {
+            Some(cluster) => Ok(cluster.clone()),
+            None => Ok(self.peer_urls()?.iter().map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>().join(",")),
+        }
+    }
+
+    /// Settings of the member, which is who `member_id` says.
+    pub fn member(&self, cluster_id: u64, member_id: u64, bootstrap: store::Bootstrap) -> store::MemberOptions {
+        store::MemberOptions {
+            heartbeat: Duration::from_millis(self.heartbeat_interval),
+            election_timeout: Duration::from_millis(self.election_timeout),
+            snapshot_count: self.snapshot_count,
+            strict_reconfig: self.strict_reconfig_check,
+            max_learners: self.max_learners,
+            ..store::MemberOptions::new(cluster_id, member_id, bootstrap)
+        }
+    }
+
+    /// Whether heartbeats and elections fit (server/embed/config.go, Validate).
+    fn check_times(&self) -> Result<(), OptionsError> {
+        let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
+        let reason = if heartbeat == 0 {
+            "--heartbeat-interval must be >0 (set to 0ms)".to_owned()
+        } else if election == 0 {
+            "--election-timeout must be >0 (set to 0ms)".to_owned()
+        } else if 5 * heartbeat > election {
+            format!("--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]")
+        } else if election > MAX_ELECTION_MS {
+            format!("--election-timeout[{election}ms] is too long, and should be set less than {MAX_ELECTION_MS}ms")
+        } else {
+            return Ok(());
+        };
+        Err(OptionsError::Cluster(reason))
     }
 
     pub fn auto_compaction(&self) -> Result<AutoCompaction, OptionsError> {
@@ -375,11 +452,7 @@ impl Options {
     }
 
     pub fn engine(&self) -> Result<store::EngineOptions, OptionsError> {
-        if self.heartbeat_interval == 0 || self.election_timeout < 5 * self.heartbeat_interval {
-            let reason =
-                format!("{} ms must be at least five times --heartbeat-interval, {} ms", self.election_timeout, self.heartbeat_interval);
-            return Err(wrong("election-timeout", reason));
-        }
+        self.check_times()?;
         let quota_bytes = match self.quota_backend_bytes {
             0 => DEFAULT_QUOTA_BYTES,
             bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
@@ -451,28 +524,36 @@ mod tests {
              --listen-peer-urls=https://10.0.0.1:2380 --name=n1 --peer-cert-file=/pki/peer.crt --peer-client-cert-auth=true \
              --peer-key-file=/pki/peer.key --peer-trusted-ca-file=/pki/ca.crt --snapshot-count=10000 --trusted-ca-file=/pki/ca.crt",
         );
-        assert_eq!(options.check_cluster().unwrap(), ["https://10.0.0.1:2380"]);
+        options.check_cluster().unwrap();
+        assert_eq!(options.peer_urls().unwrap(), ["https://10.0.0.1:2380"]);
         assert!(options.client_tls.client_cert_auth);
         assert_eq!(options.engine().unwrap().watch_progress_interval, Duration::from_secs(5));
-        assert_eq!(options.accepted.given(), ["snapshot-count", "experimental-initial-corrupt-check"]);
+        assert_eq!(options.accepted.given(), ["experimental-initial-corrupt-check"]);
         assert_eq!(options.min_lease_ttl(), Duration::from_secs(2));
     }
 
     #[test]
-    fn clusters_of_several_are_refused_by_name() {
+    fn what_cannot_be() {
         let check = |line: &str, expected: &str| {
-            let error = parse(line).check_cluster().unwrap_err().to_string();
+            let options = parse(line);
+            let error = options.check_cluster().and_then(|()| options.engine().map(|_| ())).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check("--initial-cluster default=http://localhost:2380,b=http://b:2380", "\"b\" is a second member");
-        check("--initial-cluster b=http://b:2380", "couldn't find local name \"default\"");
-        check("--initial-cluster default=http://b:2380", "must be the same");
-        check("--initial-cluster default", "is not NAME=URL");
-        check("--initial-cluster-state existing", "cluster of one member");
         check("--initial-cluster-state odd", "unexpected value");
-        check("--discovery-srv example.org", "--discovery-srv");
+        check("--discovery http://example.org/x", "v2 discovery protocol");
+        check("--discovery-srv example.org --initial-cluster a=http://a:1", "multiple discovery or bootstrap flags are set");
+        check("--discovery-token x", "need each other");
+        check("--force-new-cluster", "snapshot restore");
         check("--initial-advertise-peer-urls localhost:2380", "URL scheme must be");
-        assert_eq!(parse("").check_cluster().unwrap(), ["http://localhost:2380"]);
+        check("--initial-advertise-peer-urls http://localhost", "does not have the form \"host:port\"");
+        check("--heartbeat-interval 0", "--heartbeat-interval must be >0 (set to 0ms)");
+        check("--election-timeout 400", "--election-timeout[400ms] should be at least as 5 times as --heartbeat-interval[100ms]");
+        check("--election-timeout 60000", "--election-timeout[60000ms] is too long, and should be set less than 50000ms");
+        let options = parse("--name b --initial-advertise-peer-urls http://b:2,http://b:1");
+        options.check_cluster().unwrap();
+        assert_eq!(options.initial_cluster_or_self().unwrap(), "b=http://b:1,b=http://b:2");
+        assert!(parse("--initial-cluster-state existing").joins().unwrap());
+        assert!(!parse("--strict-reconfig-check=false").strict_reconfig_check);
     }
 
     #[test]

@@ -69,7 +69,9 @@ async fn maintenance_and_members() {
     assert!(ctl.ok("endpoint hashkv").await.starts_with(&etcd.endpoint));
     assert!(ctl.ok("defrag").await.contains("Finished defragmenting"));
     assert_eq!(ctl.ok("alarm list").await, "");
-    ctl.fails("member add b --peer-urls=http://b:2380", "is not supported: this server runs as a cluster of one member").await;
+    ctl.fails("member add b --peer-urls=http://localhost:2380", "etcdserver: Peer URLs already exists").await;
+    ctl.fails("member remove 8e9e05c52164694d", "etcdserver: re-configuration failed due to not enough started members").await;
+    ctl.fails("member promote 8e9e05c52164694d", "etcdserver: can only promote a learner member").await;
     ctl.fails("member remove 1", "etcdserver: member not found").await;
     ctl.fails("move-leader 1", "etcdserver: bad leader transferee").await;
 

@@ -106,6 +106,11 @@ impl Component {
                 false
             }
             () = tasks.failed() => true,
+            ended = end_of(&mut closing) => {
+                tasks.stop();
+                tasks.join().await;
+                return Ok(ended??);
+            }
         };
         tasks.stop();
         tasks.join().await;
@@ -113,6 +118,14 @@ impl Component {
             closing.await??;
         }
         if failed { bail!("a part failed: see the log above") } else { Ok(()) }
+    }
+}
+
+/// What the part that closes by itself ends with, before anybody stopped it.
+async fn end_of<T>(closing: &mut Option<tokio::task::JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match closing {
+        Some(closing) => closing.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -47,7 +47,8 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    fn connector(&self) -> Result<TlsConnector, ConnectError> {
+    /// HTTP/2 with these files.
+    pub fn connector(&self) -> Result<TlsConnector, ConnectError> {
         let authority = pki::files::read_required(&self.ca_file)?;
         let identity = match (&self.cert_file, &self.key_file) {
             (None, None) => None,

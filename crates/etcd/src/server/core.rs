@@ -1,6 +1,6 @@
 //! What all services share: the store, who we are, the metrics. Holds no behaviour of a single service.
 
-use store::{Engine, Kv, KvError, Member, Revision};
+use store::{Engine, Kv, KvError, RaftStatus, Revision};
 use tonic::{Request, Status};
 
 use super::auth::Gate;
@@ -15,7 +15,6 @@ pub struct Core {
     pub engine: Engine,
     pub gate: Gate,
     pub identity: Identity,
-    pub member: pb::Member,
     pub metrics: Metrics,
     pub quota_bytes: u64,
     pub max_request_bytes: usize,
@@ -34,8 +33,8 @@ impl Core {
     }
 
     pub fn header_at(&self, revision: Revision) -> pb::ResponseHeader {
-        let Identity { cluster_id, member_id, term } = self.identity;
-        pb::ResponseHeader { cluster_id, member_id, revision, raft_term: term }
+        let Identity { cluster_id, member_id } = self.identity;
+        pb::ResponseHeader { cluster_id, member_id, revision, raft_term: self.raft().term }
     }
 
     /// A header with the newest revision.
@@ -45,8 +44,26 @@ impl Core {
 
     /// What a snapshot says of the cluster.
     pub fn cluster(&self) -> Cluster {
-        let pb::Member { id, name, peer_ur_ls: peer_urls, client_ur_ls: client_urls, is_learner } = self.member.clone();
-        Cluster { members: vec![Member { id, name, peer_urls, client_urls, is_learner }], term: self.identity.term }
+        Cluster { members: self.engine.members(), term: self.raft().term }
+    }
+
+    /// Where the member stands.
+    pub fn raft(&self) -> RaftStatus {
+        self.engine.raft_status().unwrap_or_default()
+    }
+
+    /// Refuses what a learner does not serve, and what waits for a leader where there is none (server/etcdserver/api/v3rpc/interceptor.go). Whether a range
+    /// is one that learners serve is seen later.
+    pub fn admit(&self, service: &str, method: &str, needs_leader: bool) -> Result<(), Status> {
+        let raft = self.raft();
+        let for_learners = matches!((service, method), ("etcdserverpb.Maintenance", "Status" | "Snapshot") | ("etcdserverpb.KV", "Range"));
+        if raft.is_learner && !for_learners {
+            return Err(errors::not_for_learners());
+        }
+        if needs_leader && raft.leader == 0 {
+            return Err(errors::to_status(KvError::NoLeader));
+        }
+        Ok(())
     }
 
     /// Whether puts are refused for want of space.

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::listener::GrpcBody;
 use super::unary;
 use crate::convert;
+use crate::errors;
 use crate::pb;
 use crate::pb::kv_server::Kv as _;
 
@@ -55,6 +56,9 @@ impl pb::kv_server::Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         let engine = self.0.engine_for(&request);
         let request = convert::range_from_pb(request.into_inner())?;
+        if !request.serializable && self.0.raft().is_learner {
+            return Err(errors::not_for_learners());
+        }
         self.0.metrics.ranges.inc();
         let response = engine.range(request).await.map_err(|error| self.0.refuse(error))?;
         let header = self.0.header_at(response.revision);

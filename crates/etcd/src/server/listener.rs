@@ -37,6 +37,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(7200);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a message may be larger than a request (grpcOverheadBytes).
 const OVERHEAD_BYTES: usize = 512 << 10;
+/// What a client says that will not be served without a leader (rpctypes.MetadataRequireLeaderKey).
+const REQUIRE_LEADER: &str = "hasleader";
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
@@ -81,6 +83,11 @@ impl Tls {
         let config = pki::tls::server_config(certificate.clone(), clients)?;
         Ok(Some(Arc::new(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })))
     }
+
+    /// The certificate, which is renewed with the files.
+    pub fn certificate(&self) -> Arc<ServingCertificate> {
+        self.certificate.clone()
+    }
 }
 
 /// What answers the requests of a socket.
@@ -100,7 +107,7 @@ impl Socket {
         let tls = match (secure, tls) {
             (false, _) => None,
             (true, Some(tls)) => Some(tls.clone()),
-            (true, None) => return Err(Error::Tls(format!("{url} needs --cert-file and --key-file"))),
+            (true, None) => return Err(Error::Tls(format!("{url} needs a certificate: --cert-file and --key-file for clients, --peer-cert-file and --peer-key-file for members"))),
         };
         if scheme.starts_with("unix") {
             match std::fs::remove_file(address) {
@@ -293,6 +300,7 @@ impl Router {
     async fn dispatch(&self, mut request: Request<GrpcBody>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path().to_owned();
         let unknown = || Ok(tonic::Status::unimplemented(format!("unknown service or method {path}")).into_http());
+        let hears_leader = request.headers().get(REQUIRE_LEADER).is_some_and(|value| value == "true");
         let Some((service, method)) = path.trim_start_matches('/').split_once('/').filter(|_| self.whole) else { return unknown() };
         let needs_leader = leader::is_required(request.headers());
         if needs_leader && leader::is_lost(&self.core.engine) {
@@ -311,6 +319,9 @@ impl Router {
             ("v3electionpb.Election", None) => self.election.clone().call(request),
             _ => return unknown(),
         };
+        if let Err(status) = self.core.admit(service, method, hears_leader) {
+            return Ok(status.into_http());
+        }
         let Some((call, kind)) = self.core.metrics.calls.of(service, method) else { return answer.await };
         let call = call.clone();
         call.started.inc();

@@ -30,20 +30,21 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let status = self.0.engine.status().await.map_err(|error| self.0.refuse(error))?;
-        let applied = self.0.engine.applied_index();
+        let raft = self.0.raft();
         let alarms = alarms::active(&self.0).await.map_err(|error| self.0.refuse(error))?;
-        let errors = alarms.iter().map(alarms::text).collect();
+        let no_leader = (raft.leader == 0).then(|| KvError::NoLeader.to_string());
+        let errors = no_leader.into_iter().chain(alarms.iter().map(alarms::text)).collect();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.0.header_at(status.revision)),
             version: ETCD_VERSION.to_owned(),
             db_size: bytes(status.db_size),
-            leader: self.0.identity.member_id,
-            raft_index: applied,
-            raft_term: self.0.identity.term,
-            raft_applied_index: applied,
+            leader: raft.leader,
+            raft_index: raft.raft_index,
+            raft_term: raft.term,
+            raft_applied_index: raft.applied_index,
             errors,
             db_size_in_use: bytes(status.db_size_in_use),
-            is_learner: false,
+            is_learner: raft.is_learner,
         }))
     }
 
@@ -74,9 +75,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     }
 
     async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        if request.into_inner().target_id != self.0.identity.member_id {
-            return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
-        }
+        let engine = self.0.engine_for(&request);
+        engine.transfer_leader(request.into_inner().target_id).await.map_err(|error| self.0.refuse(error))?;
         // etcd sends no header here.
         Ok(Response::new(pb::MoveLeaderResponse::default()))
     }

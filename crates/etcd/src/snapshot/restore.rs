@@ -7,8 +7,9 @@ use store::{ALARMS_SECTION, AUTH_SECTION, KvError, SnapshotMeta};
 
 use super::load::{self, Snapshot};
 use super::{RestoreOptions, SnapshotError};
+use crate::bootstrap::restored;
 use crate::options::Options;
-use crate::server::Identity;
+use crate::server::identity;
 
 /// Makes the folder, or leaves nothing behind.
 pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotError> {
@@ -23,16 +24,15 @@ pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotErro
         initial_advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
         ..Options::default()
     };
-    let peer_urls = server.check_cluster()?;
+    let start = restored(&server)?;
     let data_dir = server.data_dir();
     let was_there = is_there(&data_dir)?;
     load::verify(file, options.skip_hash_check)?;
     let snapshot = Snapshot::open(file)?;
     let dir = data_dir.join("member");
     let made = fill(&dir, &snapshot, options).and_then(|()| {
-        Identity::derive(&peer_urls, &options.initial_cluster_token)
-            .create(&dir)
-            .map_err(|error| SnapshotError::Identity(error.to_string()))
+        // The members of a restored cluster are in the folder, as etcd has them: the first start needs no flags for it.
+        identity::write(&dir, &start, false).map_err(|error| SnapshotError::Identity(error.to_string()))
     });
     if made.is_err() {
         let unwanted = if was_there { &dir } else { &data_dir };

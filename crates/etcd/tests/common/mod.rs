@@ -3,6 +3,9 @@
 
 pub mod proxy;
 
+pub mod cluster;
+pub mod load;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -85,7 +88,9 @@ impl OurEtcd {
 
     pub async fn start_in(dir: TempDir, options: Options) -> Self {
         let tasks = base::Tasks::new();
-        let options = Options { data_dir: Some(dir.path().join("data")), ..options };
+        // Nobody comes there: no port, which another server of the tests might have had. The ids are made from the advertised URL.
+        let listen_peer_urls = format!("unix://{}", dir.path().join("peers").display());
+        let options = Options { data_dir: Some(dir.path().join("data")), listen_peer_urls, ..options };
         let server = Server::init(options, &tasks).await.unwrap();
         let endpoint = server.client_urls().remove(0);
         let running = tokio::spawn(server.run(tasks.clone()));
