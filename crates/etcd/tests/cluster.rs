@@ -304,7 +304,8 @@ fn who_belongs_elsewhere_is_refused() {
         assert!(cluster.log_text(4).contains("couldn't find local name \"m4\" in the initial cluster configuration"));
         cluster.start_with(4, "m4=https://10.77.0.3:2380", "new", &[]);
         assert_eq!(cluster.exit_code(4).await, Some(1));
-        let expected = "--initial-cluster has m4=https://10.77.0.3:2380 but missing from --initial-advertise-peer-urls=https://10.77.0.4:2380";
+        let expected =
+            "--initial-cluster has m4=https://10.77.0.3:2380 but missing from --initial-advertise-peer-urls=https://10.77.0.4:2380";
         assert!(cluster.log_text(4).contains(expected));
     });
 }

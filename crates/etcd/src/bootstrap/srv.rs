@@ -23,7 +23,9 @@ pub enum SrvError {
     Options(#[from] OptionsError),
     #[error("--discovery-srv: {0}")]
     Query(String),
-    #[error("cannot find local etcd member {name:?} in SRV records: no record of {domain} points to one of --initial-advertise-peer-urls={urls}")]
+    #[error(
+        "cannot find local etcd member {name:?} in SRV records: no record of {domain} points to one of --initial-advertise-peer-urls={urls}"
+    )]
     NotThere { name: String, domain: String, urls: String },
 }
 

@@ -70,7 +70,11 @@ pub fn check_url(url: &str) -> Result<(), String> {
 
 fn check_duplicates(map: &UrlsMap) -> Result<(), OptionsError> {
     let mut seen = std::collections::BTreeSet::new();
-    if map.iter().flat_map(|(_, urls)| urls).all(|url| seen.insert(url)) { Ok(()) } else { Err(wrong(format!("initial cluster {map} has duplicate url"))) }
+    if map.iter().flat_map(|(_, urls)| urls).all(|url| seen.insert(url)) {
+        Ok(())
+    } else {
+        Err(wrong(format!("initial cluster {map} has duplicate url")))
+    }
 }
 
 /// config.VerifyJoinExisting

@@ -141,7 +141,8 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_of_any_size() {
-        let pieces = [&[0, 0][..], &[0, 2, 1], &[2, 0, 0, 0, 1], &[9]].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
+        let pieces =
+            [&[0, 0][..], &[0, 2, 1], &[2, 0, 0, 0, 1], &[9]].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece))));
         let mut incoming = Incoming::new(StreamBody::new(futures::stream::iter(pieces)));
         assert_eq!(incoming.next().await.unwrap().unwrap(), &[1, 2][..]);
         assert_eq!(incoming.next().await.unwrap().unwrap(), &[9][..]);

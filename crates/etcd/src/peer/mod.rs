@@ -273,7 +273,8 @@ impl store::Transport for Peers {
             }
             let text = String::from_utf8_lossy(&body).into_owned();
             let code = head.headers.get(CODE_HEADER).and_then(|code| code.to_str().ok()?.parse().ok());
-            Err(code.map_or_else(|| KvError::Unavailable(text.clone()), |code| errors::from_status(&Status::new(Code::from_i32(code), &text))))
+            Err(code
+                .map_or_else(|| KvError::Unavailable(text.clone()), |code| errors::from_status(&Status::new(Code::from_i32(code), &text))))
         })
     }
 

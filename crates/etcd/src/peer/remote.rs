@@ -103,7 +103,13 @@ mod tests {
 
     #[test]
     fn members_are_written_as_etcd_writes_them() {
-        let member = Member { id: 7, name: "a".into(), peer_urls: vec!["http://a:1".into()], client_urls: vec!["http://a:2".into()], is_learner: false };
+        let member = Member {
+            id: 7,
+            name: "a".into(),
+            peer_urls: vec!["http://a:1".into()],
+            client_urls: vec!["http://a:2".into()],
+            is_learner: false,
+        };
         let check = |member: &Member, expected: &str| {
             assert_eq!(serde_json::to_string(&RemoteMember::from(member.clone())).unwrap(), expected);
             assert_eq!(&Member::from(serde_json::from_str::<RemoteMember>(expected).unwrap()), member);

@@ -83,7 +83,10 @@ mod tests {
     fn urls_of_members() {
         let check = |given: &[&str], expected: Option<&[&str]>| {
             let given = given.iter().map(|url| (*url).to_owned()).collect();
-            assert_eq!(urls(given).ok().as_deref(), expected.map(|urls| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>()).as_deref());
+            assert_eq!(
+                urls(given).ok().as_deref(),
+                expected.map(|urls| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>()).as_deref()
+            );
         };
         check(&["http://b:2380", "http://a:2380"], Some(&["http://a:2380", "http://b:2380"]));
         check(&["http://a"], None);

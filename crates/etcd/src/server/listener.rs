@@ -107,7 +107,11 @@ impl Socket {
         let tls = match (secure, tls) {
             (false, _) => None,
             (true, Some(tls)) => Some(tls.clone()),
-            (true, None) => return Err(Error::Tls(format!("{url} needs a certificate: --cert-file and --key-file for clients, --peer-cert-file and --peer-key-file for members"))),
+            (true, None) => {
+                return Err(Error::Tls(format!(
+                    "{url} needs a certificate: --cert-file and --key-file for clients, --peer-cert-file and --peer-key-file for members"
+                )));
+            }
         };
         if scheme.starts_with("unix") {
             match std::fs::remove_file(address) {

@@ -172,7 +172,8 @@ fn certificates(dir: &Path, members: usize) {
     let now = base::clock::now();
     let authority = pki::Authority::create("etcd-ca", now).unwrap();
     let addresses = (1..=members).map(|n| format!("10.77.0.{n}").parse().unwrap());
-    let leaf = pki::Leaf { client: true, ..pki::Leaf::server("member", Vec::new(), addresses.chain(["127.0.0.1".parse().unwrap()]).collect()) };
+    let leaf =
+        pki::Leaf { client: true, ..pki::Leaf::server("member", Vec::new(), addresses.chain(["127.0.0.1".parse().unwrap()]).collect()) };
     let (cert, key) = authority.issue(&leaf, now).unwrap();
     let files = [("ca.crt", authority.certificate_pem), ("member.crt", cert), ("member.key", key.to_pem())];
     for (name, text) in files {
@@ -240,7 +241,10 @@ impl Cluster {
         if self.is_real {
             command.arg("etcd").args(&flags);
         } else {
-            command.arg(std::env::current_exe().unwrap()).args(["member_process", "--exact", "--ignored", "--nocapture"]).env(FLAGS, flags.join("\n"));
+            command
+                .arg(std::env::current_exe().unwrap())
+                .args(["member_process", "--exact", "--ignored", "--nocapture"])
+                .env(FLAGS, flags.join("\n"));
         }
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         assert!(self.members.insert(n, child).is_none(), "m{n} runs already");
@@ -293,7 +297,8 @@ impl Cluster {
     pub async fn status(&self, n: usize) -> Result<pb::StatusResponse, String> {
         let dial = Dial { search: Duration::from_millis(500), ..Dial::default() };
         let tls = self.tls().connector().map_err(|error| error.to_string())?;
-        let transport = etcd::Transport::new(&[Self::client_url(n)], Some(&tls), &dial, &base::Tasks::new()).map_err(|error| error.to_string())?;
+        let transport =
+            etcd::Transport::new(&[Self::client_url(n)], Some(&tls), &dial, &base::Tasks::new()).map_err(|error| error.to_string())?;
         let answer = tokio::time::timeout(Duration::from_secs(5), MaintenanceClient::new(transport).status(pb::StatusRequest {})).await;
         answer.map_err(|_| "no answer".to_owned())?.map(tonic::Response::into_inner).map_err(|status| status.to_string())
     }

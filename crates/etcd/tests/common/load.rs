@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use etcd::EtcdKv;
 use parking_lot::Mutex;
-use store::{Kv, KvError, PutRequest, RangeRequest, KeyRange};
+use store::{KeyRange, Kv, KvError, PutRequest, RangeRequest};
 use tokio::task::JoinSet;
 
 #[derive(Default)]
@@ -46,7 +46,11 @@ impl Load {
         let (before, reads) = (self.acknowledged(), self.seen.reads.load(Ordering::Relaxed));
         super::cluster::until("progress under load", async || {
             let now = (self.acknowledged() - before, self.seen.reads.load(Ordering::Relaxed) - reads);
-            if now.0 >= writes && now.1 > 0 { Ok(()) } else { Err(format!("{now:?} writes and reads more, {} failed", self.seen.failed.load(Ordering::Relaxed))) }
+            if now.0 >= writes && now.1 > 0 {
+                Ok(())
+            } else {
+                Err(format!("{now:?} writes and reads more, {} failed", self.seen.failed.load(Ordering::Relaxed)))
+            }
         })
         .await;
     }
@@ -108,7 +112,13 @@ async fn failed(seen: &Seen, error: &KvError) {
     assert!(
         matches!(
             error,
-            KvError::Unavailable(_) | KvError::Timeout | KvError::TimeoutLeaderFailed | KvError::LeaderChanged | KvError::NoLeader | KvError::Stopped | KvError::NotLeader
+            KvError::Unavailable(_)
+                | KvError::Timeout
+                | KvError::TimeoutLeaderFailed
+                | KvError::LeaderChanged
+                | KvError::NoLeader
+                | KvError::Stopped
+                | KvError::NotLeader
         ),
         "{error:?}"
     );
