@@ -11,6 +11,7 @@ use super::board::Board;
 use super::cluster::decode_changes;
 use super::core::{Core, Step};
 use super::journal::Journal;
+use super::leases::{LEASE_CHECKPOINT_MS, LEASE_RETRY_MS};
 use super::message;
 use super::proposals::{NAME_BYTES, Owner, Pending, Proposals, Unsent, split_name};
 use super::reads::{LeaseAsk, Read, Reads};
@@ -22,7 +23,7 @@ use crate::checkpoint::View;
 use crate::codec;
 use crate::commit::{self, APPLY_BUDGET, Answer, Proposal};
 use crate::keeper::Desk;
-use crate::kv::{KvError, LeaseId, LeaseStatus};
+use crate::kv::KvError;
 use crate::planted::planted;
 use crate::reply::Reply;
 use crate::state::Command;
@@ -30,11 +31,7 @@ use crate::watch::Shared;
 
 /// Proposals that may wait for their fate; more are refused (etcd's maxGapBetweenApplyAndCommitIndex).
 pub(crate) const PENDING_PROPOSALS: usize = 5000;
-const LEASES_ENDED_AT_ONCE: usize = 256;
 const IDLE_MS: u64 = 60_000;
-const LEASE_RETRY_MS: u64 = 1000;
-/// Leases longer than this have their remaining time recorded so often (lease.go's default checkpoint interval).
-const LEASE_CHECKPOINT_MS: u64 = 300_000;
 
 /// What may come in.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ pub(crate) enum Input {
     ToldRemoved,
 }
 
-struct Transfer {
+pub(super) struct Transfer {
     to: u64,
     until_ms: u64,
     reply: oneshot::Sender<Result<(), KvError>>,
@@ -68,7 +65,7 @@ pub(crate) struct Replica {
     pub(super) snapshots: Snapshots,
     proposals: Proposals,
     reads: Reads,
-    transfer: Option<Transfer>,
+    pub(super) transfer: Option<Transfer>,
     pub(super) applied: u64,
     /// A step that the full disk did not take. Nothing goes on until it does.
     stalled: Option<Step>,
@@ -77,9 +74,9 @@ pub(crate) struct Replica {
     leader_lost_ms: Option<u64>,
     leader_changes: u64,
     failed_proposals: u64,
-    now_ms: u64,
+    pub(super) now_ms: u64,
     next_tick_ms: u64,
-    lease_checkpoint_ms: u64,
+    pub(super) lease_checkpoint_ms: u64,
     /// When a removed member stops: until then it helps the others to hear of it.
     leaving_ms: Option<u64>,
     pub(super) stopped: Option<KvError>,
@@ -207,7 +204,7 @@ impl Replica {
         match input {
             Input::Propose(proposal) => batch.push(proposal),
             Input::Read(Read::Lease(_, reply)) if self.seen.1 != Role::Leader => drop(reply.send(Err(KvError::NotLeader))),
-            Input::Read(Read::Lease(LeaseAsk::Renew(id), reply)) if planted!(StaleLeaderRenews) => drop(reply.send(self.renew(id).0)),
+            Input::Read(Read::Lease(LeaseAsk::Renew(id), reply)) if planted!(StaleLeaderRenews) => drop(self.renew(id, reply)?),
             Input::Read(read) => self.reads.add(read, self.now_ms),
             Input::Change { changes, reply } => match self.check_changes(&changes) {
                 Err(error) => drop(reply.send(Err(error))),
@@ -500,7 +497,7 @@ impl Replica {
     }
 
     /// A command of the member's own.
-    fn propose_own(&mut self, command: Command, owner: Owner) -> Result<(), KvError> {
+    pub(super) fn propose_own(&mut self, command: Command, owner: Owner) -> Result<(), KvError> {
         // Nobody's rights are asked for.
         let command = Command::As(Caller::Server, Box::new(command));
         let mut encoded = codec::encode_after(NAME_BYTES, &command);
@@ -628,12 +625,7 @@ impl Replica {
         }
         match (before.1 == Role::Leader, now.1 == Role::Leader) {
             (false, true) => {
-                // Every lease lasts from now on as long as is known to remain of it, and until a new leader could have renewed it (lessor.go, Promote).
-                let extend = u64::try_from(self.options.election_timeout.as_millis()).unwrap_or(u64::MAX);
-                if !planted!(LeasesNotExtended) {
-                    self.shared.state.write().leases.promote(self.now_ms, extend);
-                }
-                self.lease_checkpoint_ms = self.now_ms + LEASE_CHECKPOINT_MS;
+                self.take_over_leases();
             }
             (true, false) => {
                 self.shared.state.write().leases.demote();
@@ -707,46 +699,10 @@ impl Replica {
                 Read::Barrier(reply) => drop(reply.send(Ok(()))),
                 Read::Lease(_, reply) if self.core.role() != Role::Leader => drop(reply.send(Err(KvError::NotLeader))),
                 Read::Lease(LeaseAsk::Status(id), reply) => drop(reply.send(self.shared.state.read().leases.status(id, self.now_ms))),
-                Read::Lease(LeaseAsk::Renew(id), reply) => {
-                    let (renewed, shortened) = self.renew(id);
-                    if shortened && renewed.is_ok() {
-                        self.propose_own(Command::LeaseCheckpoint(vec![(id, 0)]), Owner::Nobody)?;
-                        worked = true;
-                    }
-                    let _ = reply.send(renewed);
-                }
+                Read::Lease(LeaseAsk::Renew(id), reply) => worked |= self.renew(id, reply)?,
             }
         }
         Ok(worked)
-    }
-
-    fn renew(&mut self, id: LeaseId) -> (Result<LeaseStatus, KvError>, bool) {
-        let mut state = self.shared.state.write();
-        let renewed = state.leases.renew(id, self.now_ms);
-        let status = renewed.map(|ttl| LeaseStatus { id, granted_ttl: ttl, remaining_ttl: ttl, keys: Vec::new() });
-        (status, state.leases.has_checkpoint(id))
-    }
-
-    /// The leader ends what is due.
-    fn end_leases(&mut self) -> Result<(), KvError> {
-        if !self.core.leads_for_sure() || self.transfer.is_some() {
-            return Ok(());
-        }
-        let due = self.shared.state.read().leases.next_deadline_ms().is_some_and(|deadline| deadline <= self.now_ms);
-        if due {
-            let expired = self.shared.state.write().leases.take_expired(self.now_ms, LEASES_ENDED_AT_ONCE);
-            for id in expired {
-                self.propose_own(Command::LeaseRevoke(id), Owner::LeaseEnd(id))?;
-            }
-        }
-        if self.now_ms >= self.lease_checkpoint_ms {
-            self.lease_checkpoint_ms = self.now_ms + LEASE_CHECKPOINT_MS;
-            let remaining = self.shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, self.now_ms);
-            if !remaining.is_empty() {
-                self.propose_own(Command::LeaseCheckpoint(remaining), Owner::Nobody)?;
-            }
-        }
-        Ok(())
     }
 
     /// Whether this member is the whole cluster.

@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 mod core;
 mod import;
 pub(crate) mod journal;
+mod leases;
 mod log;
 pub(crate) mod member;
 mod message;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::MemberChange;
 use crate::commit::Answer;
-use crate::kv::{KvError, LeaseId};
+use crate::kv::{KvError, LeaseId, LeaseStatus};
 use crate::state::Command;
 
 /// Bytes of the name before a command in an entry.
@@ -19,14 +19,18 @@ pub(super) enum Owner {
     Caller(oneshot::Sender<Answer>),
     /// The end of a lease, which is tried again.
     LeaseEnd(LeaseId),
+    /// A lease was renewed and its shortened time is taken back.
+    Renewal(LeaseStatus, oneshot::Sender<Result<LeaseStatus, KvError>>),
     Nobody,
 }
 
 impl Owner {
     pub fn answer(self, answer: Answer) {
-        if let Self::Caller(reply) = self {
-            // Whoever does not wait any more does not mind.
-            let _ = reply.send(answer);
+        // Whoever does not wait any more does not mind.
+        match self {
+            Self::Caller(reply) => drop(reply.send(answer)),
+            Self::Renewal(status, reply) => drop(reply.send(answer.map(|_| status))),
+            Self::LeaseEnd(_) | Self::Nobody => {}
         }
     }
 }
