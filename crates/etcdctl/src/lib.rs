@@ -188,6 +188,9 @@ fn run(arguments: &[OsString]) -> Outcome {
     if global.debug {
         global::describe(found);
     }
+    if !global.discovery_srv.is_empty() {
+        return Err(Failure::error("--discovery-srv is not supported yet: name the servers with --endpoints"));
+    }
     let ctl = Ctl { global, printer: global::printer(found)?, tasks: base::Tasks::new() };
     let separator_last = arguments.last().is_some_and(|word| word == "--");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -286,5 +289,66 @@ async fn dispatch(mut ctl: Ctl, path: &[&str], matches: &ArgMatches, separator_l
         ["check", name] => check::run(&ctl, name, matches).await,
         ["make-mirror"] => mirror::make_mirror(&ctl, matches).await,
         _ => Err(Failure::error(format!("unknown command {:?} for \"etcdctl\"", path.join(" ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk<'a>(command: &'a Command, path: &mut Vec<&'a str>, see: &mut dyn FnMut(&[&str])) {
+        see(path);
+        for member in command.get_subcommands() {
+            path.push(member.get_name());
+            walk(member, path, see);
+            path.pop();
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_usage_and_a_place() {
+        for root in [tree(), utl::tree()] {
+            root.clone().debug_assert();
+            let mut count = 0;
+            walk(&root, &mut Vec::new(), &mut |path| {
+                count += 1;
+                let text = usage::text(&root, path);
+                let name = if path.is_empty() { root.get_name().to_owned() } else { path.join(" ") };
+                assert!(text.starts_with(&format!("NAME:\n\t{name} - ")), "{text}");
+                assert!(text.contains("\nOPTIONS:\n"), "{text}");
+            });
+            assert!(count > 10);
+        }
+    }
+
+    #[test]
+    fn the_environment_stands_for_flags() {
+        let parse = |line: &str| tree().try_get_matches_from(line.split(' ')).unwrap();
+        let variable = |name: &str| match name {
+            "ETCDCTL_ENDPOINTS" => Some("a:1,b:2".to_owned()),
+            "ETCDCTL_CERT" => Some(String::new()),
+            _ => None,
+        };
+        let found = global::from_environment(&parse("get a"), &variable).unwrap();
+        assert_eq!(found, ["--endpoints=a:1,b:2"]);
+        let matches = parse(&format!("{} get a", found[0]));
+        let global = Global::from_matches(innermost(&matches).1).unwrap();
+        assert_eq!(global.endpoints, ["a:1", "b:2"]);
+        let failure = global::from_environment(&parse("get a --endpoints c:3"), &variable).unwrap_err();
+        assert!(failure.text.starts_with("conflicting environment variable \"ETCDCTL_ENDPOINTS\" is shadowed"), "{}", failure.text);
+    }
+
+    #[test]
+    fn complaints() {
+        let check = |line: &str, expected: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(parse(&tree(), &words).unwrap_err(), Failure::error(expected));
+        };
+        check("get a --odd", "unknown flag: --odd");
+        check("get a --odd=1", "unknown flag: --odd");
+        check("put a -1", "unknown shorthand flag: '1' in -1");
+        check("get a --limit x", "invalid argument \"x\" for \"--limit\" flag: strconv.ParseInt: parsing \"x\": invalid syntax");
+        check("get a --limit", "flag needs an argument: --limit");
+        check("fly", "unknown command \"fly\" for \"etcdctl\"\nRun 'etcdctl --help' for usage.");
     }
 }

@@ -12,7 +12,7 @@ use crate::printer::json::Object;
 use crate::printer::{Answer, Format, Known, Page, Printer, Style, Table, say_line};
 use crate::{API_VERSION, VERSION, completion, innermost, is_answered, parse, root, snapshot};
 
-fn tree() -> Command {
+pub fn tree() -> Command {
     let members = vec![snapshot::status_command(), snapshot::restore_command()];
     let defrag = command("defrag", "defrag --data-dir <dir>", "Defragments the storage of the etcd");
     root("etcdutl", "An administrative command line tool for etcd3.")
