@@ -110,14 +110,18 @@ async fn interactive(ctl: &Ctl, environment: &FromEnvironment) -> Outcome {
     let reader = tokio::task::spawn_blocking(move || read_orders(&environment, &sender));
     let (progress, _) = broadcast::channel(16);
     let mut watches = tokio::task::JoinSet::new();
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Watch(wanted) => drop(watches.spawn(show(ctl.printer, channel.clone(), wanted, progress.subscribe()))),
-            // Nobody may be there to ask.
-            Order::Progress => drop(progress.send(())),
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Watch(wanted)) => drop(watches.spawn(show(ctl.printer, channel.clone(), wanted, progress.subscribe()))),
+                // Nobody may be there to ask.
+                Some(Order::Progress) => drop(progress.send(())),
+                None => return reader.await.map_err(|error| Failure::error(error.to_string()))?,
+            },
+            // A watch that the server ends leaves the others alone; a fault does not.
+            Some(ended) = watches.join_next() => ended.map_err(|error| Failure::error(error.to_string()))??,
         }
     }
-    reader.await.map_err(|error| Failure::error(error.to_string()))?
 }
 
 fn read_orders(environment: &FromEnvironment, orders: &mpsc::Sender<Order>) -> Outcome {
@@ -210,7 +214,7 @@ async fn run_for(exec: &[OsString], revision: i64, event: &pb::Event) -> Outcome
     };
     let shown: Vec<String> = exec.iter().map(|word| go::quote(word.as_encoded_bytes())).collect();
     eprintln!("command [{}] error ({reason})", shown.join(" "));
-    std::process::exit(i32::from(exit::ERROR))
+    Err(Failure::silent(exit::ERROR))
 }
 
 #[cfg(test)]
