@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{OurEtcd, run, try_run};
+use common::{OurEtcd, RealEtcd, run, try_run};
 use etcd::Options;
 
 const V3: &[(&str, &str)] = &[("ETCDCTL_API", "3")];
@@ -138,6 +138,40 @@ async fn signed_tokens() {
     assert_eq!(ctl.ok("--user root:root user add eve:eve").await, "User eve created\n");
     assert_eq!(put(&token).await, Err((tonic::Code::InvalidArgument, "etcdserver: revision of auth store is old".to_owned())));
     etcd.stop().await;
+}
+
+/// A token that etcd has signed is good here and the other way round: they may have the same key while somebody moves from one to the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signed_tokens_of_etcd() {
+    let keys = tempfile::tempdir().unwrap();
+    let (key, public) = (keys.path().join("jwt.key"), keys.path().join("jwt.pub"));
+    let pem = include_str!("../../pki/testdata/rsa-pkcs1.pem");
+    std::fs::write(&key, pem).unwrap();
+    std::fs::write(&public, pki::PrivateKey::from_pem(pem).unwrap().public_pem()).unwrap();
+    for method in ["RS256", "PS384"] {
+        let token_option = format!("jwt,sign-method={method},priv-key={},pub-key={}", key.display(), public.display());
+        let real = RealEtcd::start_with(&["--bcrypt-cost", "4", "--auth-token", &token_option]).await;
+        let mut options = options();
+        options.auth.auth_token = token_option;
+        let ours = OurEtcd::start_with(options).await;
+        let mut tokens = Vec::new();
+        for endpoint in [&real.endpoint, &ours.endpoint] {
+            Ctl { flags: vec!["--endpoints".into(), endpoint.clone()] }.set_up().await;
+            let channel = tonic::transport::Channel::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+            let login = etcd::pb::AuthenticateRequest { name: "ann".into(), password: "ann".into() };
+            tokens.push(etcd::pb::auth_client::AuthClient::new(channel).authenticate(login).await.unwrap().into_inner().token);
+        }
+        for (endpoint, token) in [(&real.endpoint, &tokens[1]), (&ours.endpoint, &tokens[0])] {
+            let channel = tonic::transport::Channel::from_shared(endpoint.clone()).unwrap().connect().await.unwrap();
+            for (put, good) in [("/ann/1", true), ("/bob/1", false)] {
+                let mut request = tonic::Request::new(etcd::pb::PutRequest { key: put.into(), ..Default::default() });
+                request.metadata_mut().insert("token", token.parse().unwrap());
+                let answer = etcd::pb::kv_client::KvClient::new(channel.clone()).put(request).await;
+                assert_eq!(answer.is_ok(), good, "{method} {endpoint} {put}: {answer:?}");
+            }
+        }
+        ours.stop().await;
+    }
 }
 
 struct Certificates {
