@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use store::{ALARMS_SECTION, AUTH_SECTION, KvError, SnapshotMeta};
+use store::{ALARMS_SECTION, AUTH_SECTION, Bootstrap, FirstMembers, KvError, SnapshotMeta};
 
 use super::load::{self, Snapshot};
 use super::{RestoreOptions, SnapshotError};
-use crate::bootstrap::restored;
+use crate::bootstrap::{Start, restored};
 use crate::options::Options;
 use crate::server::identity;
 
@@ -30,9 +30,9 @@ pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotErro
     load::verify(file, options.skip_hash_check)?;
     let snapshot = Snapshot::open(file)?;
     let dir = data_dir.join("member");
-    let made = fill(&dir, &snapshot, options).and_then(|()| {
+    let made = fill(&dir, &snapshot, options, &start).and_then(|()| {
         // The members of a restored cluster are in the folder, as etcd has them: the first start needs no flags for it.
-        identity::write(&dir, &start, false).map_err(|error| SnapshotError::Identity(error.to_string()))
+        identity::write(&dir, &start, true).map_err(|error| SnapshotError::Identity(error.to_string()))
     });
     if made.is_err() {
         let unwanted = if was_there { &dir } else { &data_dir };
@@ -60,7 +60,9 @@ fn is_there(data_dir: &Path) -> Result<bool, SnapshotError> {
     }
 }
 
-fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(), SnapshotError> {
+fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions, start: &Start) -> Result<(), SnapshotError> {
+    let (Bootstrap::New(members) | Bootstrap::Join(members)) = start.bootstrap.clone();
+    let first = FirstMembers { cluster_id: start.cluster_id, member_id: start.member_id, members };
     let mut compact_revision = snapshot.compact_revision()?;
     let mut revision = snapshot.revision()?.max(compact_revision);
     if options.bump_revision > 0 {
@@ -80,7 +82,7 @@ fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions) -> Result<(),
             KvError::Corrupt(text)
         })
     });
-    let imported = store::import(dir, &meta, &snapshot.leases()?, &extras, versions);
+    let imported = store::import_member(dir, &first, &meta, &snapshot.leases()?, &extras, versions);
     match (imported, wrong) {
         (Err(_), Some(error)) => Err(error),
         (imported, _) => Ok(imported?),
