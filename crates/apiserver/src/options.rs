@@ -94,6 +94,14 @@ pub struct Ignored {
     #[arg(long, hide = true)]
     pub storage_backend: Option<String>,
     #[arg(long, hide = true)]
+    pub etcd_healthcheck_timeout: Option<String>,
+    #[arg(long, hide = true)]
+    pub etcd_readycheck_timeout: Option<String>,
+    #[arg(long, hide = true)]
+    pub etcd_count_metric_poll_period: Option<String>,
+    #[arg(long, hide = true)]
+    pub etcd_db_metric_poll_interval: Option<String>,
+    #[arg(long, hide = true)]
     pub endpoint_reconciler_type: Option<String>,
     #[arg(long, hide = true)]
     pub apiserver_count: Option<u32>,
@@ -131,6 +139,10 @@ impl Ignored {
             // Nothing is profiled: switching it off is obeyed.
             ("profiling", self.profiling == Some(true)),
             ("storage-backend", self.storage_backend.is_some()),
+            ("etcd-healthcheck-timeout", self.etcd_healthcheck_timeout.is_some()),
+            ("etcd-readycheck-timeout", self.etcd_readycheck_timeout.is_some()),
+            ("etcd-count-metric-poll-period", self.etcd_count_metric_poll_period.is_some()),
+            ("etcd-db-metric-poll-interval", self.etcd_db_metric_poll_interval.is_some()),
             ("endpoint-reconciler-type", self.endpoint_reconciler_type.is_some()),
             ("apiserver-count", self.apiserver_count.is_some()),
             ("enable-aggregator-routing", self.enable_aggregator_routing.is_some()),
