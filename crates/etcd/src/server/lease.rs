@@ -47,6 +47,9 @@ impl pb::lease_server::Lease for LeaseService {
         let core = self.0.clone();
         self.0.tasks.spawn("etcd keep-alive", async move {
             while let Ok(Some(request)) = requests.message().await {
+                if let Some((call, _)) = core.metrics.calls.of("etcdserverpb.Lease", "LeaseKeepAlive") {
+                    call.received.inc();
+                }
                 let answer = keep_alive(&core, &engine, request.id).await;
                 let is_last = answer.is_err();
                 if answers.send(answer).await.is_err() || is_last {

@@ -333,6 +333,9 @@ impl Router {
         let status = tonic::Status::from_header_map(response.headers());
         let code = status.as_ref().map_or(tonic::Code::Ok, tonic::Status::code);
         if kind.gives_stream && status.is_none() {
+            if !kind.takes_stream {
+                call.received.inc();
+            }
             let end = needs_leader.then(|| {
                 let lost = leader::wait_lost(self.core.engine.clone());
                 Box::pin(lost.map(|()| leader::lost())) as End

@@ -165,6 +165,9 @@ impl Session {
     }
 
     fn take(&mut self, request: Result<Option<pb::WatchRequest>, Status>) {
+        if let (Ok(Some(_)), Some((call, _))) = (&request, self.core.metrics.calls.of("etcdserverpb.Watch", "Watch")) {
+            call.received.inc();
+        }
         match request {
             Ok(Some(pb::WatchRequest { request_union: Some(request) })) => match request {
                 RequestUnion::CreateRequest(request) => self.create(&request),

@@ -108,9 +108,41 @@ fn kind(method: &Method) -> &'static str {
 /// Resolves when a stream must end, and why.
 pub type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
+/// Finds the messages in the bytes of a stream: each has a header of five bytes, whose last four are its length.
+#[derive(Debug, Default)]
+struct Messages {
+    header: [u8; 5],
+    have: usize,
+    /// Bytes of the present message that are to come.
+    left: usize,
+}
+
+impl Messages {
+    /// How many begin in these bytes.
+    fn begin(&mut self, mut data: &[u8]) -> u64 {
+        let mut begun = 0;
+        loop {
+            let skipped = self.left.min(data.len());
+            (self.left, data) = (self.left - skipped, &data[skipped..]);
+            let taken = (self.header.len() - self.have).min(data.len());
+            if taken == 0 {
+                return begun;
+            }
+            self.header[self.have..self.have + taken].copy_from_slice(&data[..taken]);
+            (self.have, data) = (self.have + taken, &data[taken..]);
+            if self.have == self.header.len() {
+                let [_, length @ ..] = self.header;
+                (self.have, self.left) = (0, usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX));
+                begun += 1;
+            }
+        }
+    }
+}
+
 /// The body of a stream's answer, which tells how the call ended.
 pub struct Counted {
     body: Body,
+    messages: Messages,
     call: Arc<Call>,
     end: Option<End>,
     /// What the trailers say; a client that leaves before them has cancelled.
@@ -121,7 +153,7 @@ pub struct Counted {
 
 impl Counted {
     pub fn new(body: Body, call: Arc<Call>, end: Option<End>) -> Self {
-        Self { body, call, end, code: Code::Cancelled, cut: false }
+        Self { body, messages: Messages::default(), call, end, code: Code::Cancelled, cut: false }
     }
 
     /// The last frame of a stream that does not go on.
@@ -153,6 +185,10 @@ impl hyper::body::Body for Counted {
                 if let Some(trailers) = frame.trailers_ref() {
                     self.code = Status::from_header_map(trailers).map_or(Code::Ok, |status| status.code());
                 }
+                if let Some(data) = frame.data_ref() {
+                    let begun = self.messages.begin(data);
+                    self.call.sent.inc_by(begun);
+                }
             }
             Some(Err(status)) => self.code = status.code(),
             None => {}
@@ -181,6 +217,16 @@ mod tests {
 
     use super::super::text::Format;
     use super::*;
+
+    #[test]
+    fn messages_are_found_wherever_they_are_cut() {
+        let stream = [&b"\0\0\0\0\x03abc"[..], b"\0\0\0\0\0", b"\0\0\0\0\x01x", b"\0\0"].concat();
+        for cut in 1..stream.len() {
+            let mut messages = Messages::default();
+            let begun: u64 = stream.chunks(cut).map(|chunk| messages.begin(chunk)).sum();
+            assert_eq!(begun, 3, "in pieces of {cut}");
+        }
+    }
 
     #[tokio::test]
     async fn streams_end_with_their_trailers_or_are_cancelled() {
