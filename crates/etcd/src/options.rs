@@ -67,11 +67,17 @@ pub struct Options {
     /// Ends the name of the service of those records.
     #[arg(long, env = "ETCD_DISCOVERY_SRV_NAME")]
     pub discovery_srv_name: Option<String>,
-    /// `https://HOST:PORT/...` of another cluster, under which new members find each other by `--discovery-token`.
+    /// Client URLs of another cluster, in which new members find each other by `--discovery-token`.
     #[arg(long, env = "ETCD_DISCOVERY_ENDPOINTS")]
     pub discovery_endpoints: Option<String>,
     #[arg(long, env = "ETCD_DISCOVERY_TOKEN")]
     pub discovery_token: Option<String>,
+    #[arg(long, env = "ETCD_DISCOVERY_CACERT")]
+    pub discovery_cacert: Option<PathBuf>,
+    #[arg(long, env = "ETCD_DISCOVERY_CERT")]
+    pub discovery_cert: Option<PathBuf>,
+    #[arg(long, env = "ETCD_DISCOVERY_KEY")]
+    pub discovery_key: Option<PathBuf>,
     #[arg(long, env = "ETCD_FORCE_NEW_CLUSTER", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub force_new_cluster: bool,
     /// Refuse changes of the membership that would leave too few started members.
@@ -294,6 +300,9 @@ impl Default for Options {
             discovery_srv_name: None,
             discovery_endpoints: None,
             discovery_token: None,
+            discovery_cacert: None,
+            discovery_cert: None,
+            discovery_key: None,
             force_new_cluster: false,
             strict_reconfig_check: true,
             snapshot_count: SNAPSHOT_COUNT,

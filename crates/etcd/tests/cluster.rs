@@ -309,3 +309,30 @@ fn who_belongs_elsewhere_is_refused() {
         assert!(cluster.log_text(4).contains(expected));
     });
 }
+
+/// The members find each other in another cluster, and have the ids that its token gives them.
+#[test]
+fn members_find_each_other_in_another_cluster() {
+    with_cluster(4, async |mut cluster| {
+        cluster.start_all(&[4]).await;
+        let registry = cluster.client(&[4]);
+        cluster.flags = ["cacert=ca.crt", "cert=member.crt", "key=member.key"]
+            .iter()
+            .map(|flag| flag.split_once('=').unwrap())
+            .map(|(flag, file)| format!("--discovery-{flag}={}", cluster.dir.path().join(file).display()))
+            .chain([format!("--discovery-endpoints={}", Cluster::client_url(4)), "--discovery-token=t1".into()])
+            .collect();
+        cluster.start_with(1, "", "new", &[]);
+        assert_eq!(cluster.exit_code(1).await, Some(1));
+        assert!(cluster.log_text(1).contains("discovery: size key not found"), "{}", cluster.log_text(1));
+        registry.put(PutRequest::new("/_etcd/registry/t1/_config/size", "2")).await.unwrap();
+        cluster.start_with(1, "", "new", &[]);
+        cluster.start_with(2, "", "new", &[]);
+        cluster.wait_ready(&[1, 2]).await;
+        cluster.start_with(3, "", "new", &[]);
+        assert_eq!(cluster.exit_code(3).await, Some(1));
+        assert!(cluster.log_text(3).contains("discovery: cluster is full"), "{}", cluster.log_text(3));
+        assert_eq!(cluster.ctl(&[1], "member list").await.lines().count(), 2);
+        cluster.ctl(&[2], "put a b").await;
+    });
+}

@@ -1,6 +1,7 @@
 //! What a member with an empty data folder becomes: one of the first of a new cluster, or a new one of a cluster that runs
 //! (server/etcdserver/bootstrap.go). A member that finds data never comes here.
 
+mod discovery;
 mod srv;
 pub mod urls;
 
@@ -13,6 +14,7 @@ use self::urls::UrlsMap;
 use crate::options::{Options, OptionsError};
 use crate::peer::{self, already_bootstrapped};
 
+pub use self::discovery::DiscoveryError;
 pub use self::srv::SrvError;
 
 /// How long the others have to say whether they know this member already (BootstrapTimeoutEffective).
@@ -26,6 +28,8 @@ pub enum BootstrapError {
     Options(#[from] OptionsError),
     #[error(transparent)]
     Srv(#[from] SrvError),
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     #[error("{text}: its data folder is empty but the cluster knows it as started. Remove it ('etcdctl member remove {id:x}'), add it again ('etcdctl \
              member add'), and start it with --initial-cluster-state=existing", text = already_bootstrapped(*id))]
     Bootstrapped { id: u64 },
@@ -48,14 +52,14 @@ pub struct Start {
 
 /// Finds out from the options and, where there are any, the other members.
 pub async fn start(options: &Options, tls: Option<&TlsConnector>, tasks: &base::Tasks) -> Result<Start, BootstrapError> {
-    let map = cluster(options).await?;
+    let (map, token) = cluster(options, tasks).await?;
     if options.joins()? {
         urls::check_join(&map, &options.name)?;
         return join(options, &map, tls, tasks).await;
     }
     let own = options.peer_urls()?;
     urls::check_new(&map, &options.name, &own).await?;
-    let start = first(&map, &options.name, &options.initial_cluster_token)?;
+    let start = first(&map, &options.name, token)?;
     let others = others(&map, &options.name);
     if !others.is_empty()
         && let Ok(running) = peer::remote_cluster(&others, tls, ASK_TIMEOUT, tasks).await
@@ -66,12 +70,17 @@ pub async fn start(options: &Options, tls: Option<&TlsConnector>, tasks: &base::
     Ok(start)
 }
 
-/// The cluster that the flags describe.
-async fn cluster(options: &Options) -> Result<UrlsMap, BootstrapError> {
-    Ok(match options.discovery_srv.as_ref().filter(|domain| !domain.is_empty()) {
+/// The cluster that the flags describe, and the token that goes into its ids.
+async fn cluster<'a>(options: &'a Options, tasks: &base::Tasks) -> Result<(UrlsMap, &'a str), BootstrapError> {
+    let given = |value: &'a Option<String>| value.as_deref().filter(|value| !value.is_empty());
+    if let Some(token) = given(&options.discovery_token) {
+        return Ok((discovery::cluster(options, tasks).await?, token));
+    }
+    let map = match given(&options.discovery_srv) {
         Some(domain) => srv::cluster(options, domain).await?,
         None => UrlsMap::parse(&options.initial_cluster_or_self()?)?,
-    })
+    };
+    Ok((map, &options.initial_cluster_token))
 }
 
 /// What the folder of a member becomes that begins with a snapshot's state.
