@@ -27,8 +27,13 @@ pub enum DiscoveryError {
 
 /// Writes this member down and waits for the others.
 pub async fn cluster(options: &Options, tasks: &base::Tasks) -> Result<UrlsMap, DiscoveryError> {
-    let endpoints: Vec<String> =
-        options.discovery_endpoints.iter().flat_map(|list| list.split(',')).map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+    let endpoints: Vec<String> = options
+        .discovery_endpoints
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(|url| url.trim().to_owned())
+        .filter(|url| !url.is_empty())
+        .collect();
     let token = options.discovery_token.clone().unwrap_or_default();
     let tls = options.discovery_cacert.clone().map(|ca_file| EtcdTls {
         ca_file,
