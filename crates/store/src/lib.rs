@@ -3,7 +3,7 @@
 //! `kv` is the contract. `Engine` is the embedded store: `state` (with `index`, `lease`, `range`, `check`) is a pure state machine, `codec` its
 //! commands as bytes, `commit` the one writer with the log (`wal`) before it, `keeper` what makes the log short again (`checkpoint` of `segment`s,
 //! compaction), `shelf` where values are, `recovery` the start, `watch` the fan-out, `export` whole stores in and out, `auth` users and what they may
-//! do, `alarms`, `stats`. Under the files lies `disk`, which tests replace.
+//! do, `alarms`, `stats`. `raft` makes it a member of a cluster: the same state machine, log and checkpoint under Raft. Under the files lies `disk`, which tests replace.
 
 mod alarms;
 mod auth;

@@ -152,3 +152,24 @@ impl Journal {
         self.marks.0.lock().kept_from = first;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_needs_is_removable() {
+        let check = |kept_from, hard_state, applied, expected| {
+            let marks = VecDeque::from([(10, 5), (20, 9), (30, 14)]);
+            let marks = Marks(Mutex::new(Inner { marks, hard_state, kept_from }));
+            assert_eq!(marks.removable(applied), expected, "{kept_from} {hard_state} {applied}");
+        };
+        check(100, 100, 5, 0);
+        check(100, 100, 6, 10);
+        check(100, 100, 9, 10);
+        check(100, 100, 99, 30);
+        check(100, 25, 99, 20);
+        check(7, 100, 99, 10);
+        check(0, 100, 99, 0);
+    }
+}

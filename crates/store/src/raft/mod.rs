@@ -1,10 +1,13 @@
 //! A member of a cluster: the store replicated by Raft. Owns everything that knows of terms, votes, members and leaders.
 //!
 //! From the inside out: `core` is Raft itself (the `raft` crate) without clock and disk, over `log`, the kept part of the log. `member` drives it: one
-//! synchronous function `turn(inputs, now_ms)` persists what must be, applies what is committed and answers. `serve` runs `turn` on a thread and turns
-//! calls into inputs. Between members travel `message`s; on disk stand `records`. Must never read a clock: time comes in as milliseconds.
+//! synchronous function `turn(inputs, now_ms)` persists what must be (`journal`), applies what is committed (`applying`) and answers. Requests go in by
+//! `proposing`, what time brings is `tending`'s. `serve` runs `turn` on a thread, `api` turns calls into inputs, `board` shows how the member stands. Between
+//! members travel `message`s, `questions` and `snapshots`; on disk stand `records`, from which `recover` starts; `cluster` is who the members are,
+//! `reconfigure` whether they may change. Must never read a clock below `serve`: time comes in as milliseconds.
 
 mod api;
+mod applying;
 mod board;
 pub(crate) mod cluster;
 mod core;
@@ -15,6 +18,7 @@ mod log;
 pub(crate) mod member;
 mod message;
 pub(crate) mod proposals;
+mod proposing;
 mod questions;
 pub(crate) mod reads;
 mod reconfigure;
@@ -23,6 +27,7 @@ mod recover;
 pub(crate) mod serve;
 mod slog_to_tracing;
 mod snapshots;
+mod tending;
 
 pub use import::{FirstMembers, import_member};
 
