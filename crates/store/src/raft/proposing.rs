@@ -143,4 +143,3 @@ impl Replica {
         self.core.transfer(to)
     }
 }
-
