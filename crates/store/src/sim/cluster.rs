@@ -13,6 +13,7 @@ use super::clients::poll;
 use super::network::{Network, Packet, Payload, Reply, SimTransport};
 use super::node::{Live, start_member};
 use super::world::{Node, World};
+use crate::disk::sim::SimFiles;
 use crate::kv::KvError;
 use crate::options::EngineOptions;
 use crate::raft::{Bootstrap, Member, MemberOptions, RaftStatus};
@@ -109,7 +110,7 @@ impl Cluster {
     }
 
     /// Opens the member of this seat on its disk.
-    pub fn start(&self, node: &Node, seat: &Seat, options: &EngineOptions, seed: u64, now_ms: u64) -> Result<Live, KvError> {
+    pub fn start(&self, files: &SimFiles, seat: &Seat, options: &EngineOptions, seed: u64, now_ms: u64) -> Result<Live, KvError> {
         let bootstrap = if seat.is_new { Bootstrap::New(seat.joins.clone()) } else { Bootstrap::Join(seat.joins.clone()) };
         let member = MemberOptions {
             snapshot_count: self.options.snapshot_count,
@@ -118,8 +119,8 @@ impl Cluster {
             seed: Some(seed),
             ..MemberOptions::new(CLUSTER_ID, seat.id, bootstrap)
         };
-        let transport = Arc::new(SimTransport { from: seat.id, files: node.files.clone(), wire: self.network.wire.clone() });
-        start_member(&node.files, options, member, transport, seat.clock_ms(now_ms))
+        let transport = Arc::new(SimTransport { from: seat.id, files: files.clone(), wire: self.network.wire.clone() });
+        start_member(files, options, member, transport, seat.clock_ms(now_ms))
     }
 
     /// A member that runs says its name to all.

@@ -3,11 +3,10 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::node::{Live, start_single};
+use super::node::Live;
 use super::world::World;
 use crate::disk::sim::SimFiles;
 use crate::kv::KvError;
-use crate::options::EngineOptions;
 
 /// How often what goes wrong, and what is wrong now. Each run draws its own.
 #[derive(Debug)]
@@ -97,8 +96,8 @@ fn versions(live: &Live) -> Result<String, KvError> {
 
 /// Turns a bit of a disk at rest and starts a store on it. It must be refused with the place named or be what it was; only the last write of the log,
 /// which looks the same when a crash cuts it, may be missing.
-pub(crate) fn damage(files: &SimFiles, options: &EngineOptions, seed: u64) -> Result<String, String> {
-    let open = |files: &SimFiles| start_single(files, options).and_then(|live| Ok((live.engine.applied_index(), versions(&live)?)));
+pub(crate) fn damage(files: &SimFiles, seed: u64, start: &dyn Fn(&SimFiles) -> Result<Live, KvError>) -> Result<String, String> {
+    let open = |files: &SimFiles| start(files).and_then(|live| Ok((live.engine.applied_index(), versions(&live)?)));
     let whole = open(&files.copy()).map_err(|error| format!("a store cannot be started after a crash: {error}"))?;
     let names = files.used();
     let mut rng = StdRng::seed_from_u64(seed);
@@ -116,6 +115,8 @@ pub(crate) fn damage(files: &SimFiles, options: &EngineOptions, seed: u64) -> Re
         Ok(found) if found == whole => Ok(format!("{what}: harmless")),
         Ok((applied, _)) if applied < whole.0 && last_write => Ok(format!("{what}: taken for a torn end, as it looks the same")),
         Ok((applied, found)) => Err(format!("{what}, and it is served with {applied} of {} commands: {found} was {}", whole.0, whole.1)),
+        // A member knows from its checkpoint, or from what it wrote of commits, that its log was longer.
+        Err(KvError::Corrupt(text)) if last_write => Ok(format!("{what}: refused: {text}")),
         Err(KvError::Corrupt(text)) if text.contains(name.as_str()) => Ok(format!("{what}: refused: {text}")),
         Err(error) => Err(format!("{what}: refused without its name: {error}")),
     }

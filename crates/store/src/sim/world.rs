@@ -403,22 +403,22 @@ impl World {
         }
         self.tick();
         self.say(&format!("member {node} starts"));
-        if self.cluster.is_none() && self.rng.random_bool(self.faults.rot) {
+        if self.rng.random_bool(self.faults.rot) {
             let files = self.nodes[node].files.copy();
             let seed = self.rng.random();
-            let found = damage(&files, &self.options, seed);
+            let found = damage(&files, seed, &|files| self.open(node, files, seed));
             let _ = self.tap.take();
+            if let Some(cluster) = &self.cluster {
+                // What the copy said is not said.
+                cluster.network.wire.take();
+            }
             match found {
                 Ok(line) => self.say(&line),
                 Err(what) => self.wrong(what),
             }
         }
         let seed = self.rng.random();
-        let started = match (&self.cluster, &self.nodes[node].seat) {
-            (Some(cluster), Some(seat)) => cluster.start(&self.nodes[node], seat, &self.options, seed, self.now.ms),
-            _ => start_single(&self.nodes[node].files, &self.options),
-        };
-        match started {
+        match self.open(node, &self.nodes[node].files, seed) {
             Ok(live) => {
                 if let (Some(cluster), Some(seat)) = (&mut self.cluster, &self.nodes[node].seat) {
                     cluster.publish(seat.id, &live);
@@ -435,6 +435,13 @@ impl World {
                 self.say(&format!("member {node} crashes while it starts: {error}"));
             }
             Err(error) => self.wrong(format!("member {node} cannot be started after a crash: {error}")),
+        }
+    }
+
+    fn open(&self, node: usize, files: &SimFiles, seed: u64) -> Result<Live, KvError> {
+        match (&self.cluster, &self.nodes[node].seat) {
+            (Some(cluster), Some(seat)) => cluster.start(files, seat, &self.options, seed, self.now.ms),
+            _ => start_single(files, &self.options),
         }
     }
 
