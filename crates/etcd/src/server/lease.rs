@@ -66,18 +66,21 @@ impl pb::lease_server::Lease for LeaseService {
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let engine = self.0.engine_for(&request);
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        if keys {
-            engine.check_lease_keys(id).map_err(|error| self.0.refuse(error))?;
-        }
         let header = Some(self.0.header());
         Ok(Response::new(match engine.lease_status(id).await {
-            Ok(status) => pb::LeaseTimeToLiveResponse {
-                header,
-                id,
-                ttl: seconds(status.remaining_ttl),
-                granted_ttl: seconds(status.granted_ttl),
-                keys: if keys { status.keys } else { Vec::new() },
-            },
+            Ok(status) => {
+                if keys {
+                    // Those that will be told: the leader may know of more than this member.
+                    engine.check_keys(&status.keys).map_err(|error| self.0.refuse(error))?;
+                }
+                pb::LeaseTimeToLiveResponse {
+                    header,
+                    id,
+                    ttl: seconds(status.remaining_ttl),
+                    granted_ttl: seconds(status.granted_ttl),
+                    keys: if keys { status.keys } else { Vec::new() },
+                }
+            }
             Err(KvError::LeaseNotFound) => pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
             Err(error) => return Err(self.0.refuse(error)),
         }))

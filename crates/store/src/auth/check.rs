@@ -3,6 +3,8 @@
 //! Unlike in some versions of etcd, the parts of nested transactions, `prev_kv` and leases inside transactions and open-ended watches are checked as those
 //! outside are (its advisories GHSA-rfx7-8w68-q57q, GHSA-x35m-3gp4-4fh5, GHSA-q8m4-xhhv-38mg, GHSA-xg4h-6gfc-h4m8).
 
+use bytes::Bytes;
+
 use super::access::Access;
 use super::{Auth, AuthCommand, AuthError, Caller};
 use crate::kv::{KeyRange, LeaseId, Op, PutRequest, Txn};
@@ -95,8 +97,8 @@ impl Auth {
         self.reach(caller)?.write_lease(id, leases)
     }
 
-    pub fn check_lease_keys(&self, caller: &Caller, id: LeaseId, leases: &Leases) -> Result<(), AuthError> {
-        self.reach(caller)?.demand(|access| leases.keys_of(id).all(|key| access.may_read_key(key)))
+    pub fn check_keys(&self, caller: &Caller, keys: &[Bytes]) -> Result<(), AuthError> {
+        self.reach(caller)?.demand(|access| keys.iter().all(|key| access.may_read_key(key)))
     }
 
     pub fn check_all_leases(&self, caller: &Caller, leases: &Leases) -> Result<(), AuthError> {

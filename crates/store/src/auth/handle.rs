@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Auth, AuthCommand, AuthError, AuthRecord, Caller, PasswordHash, Permission, PermissionKind, ROOT, Role, tokens};
 use crate::engine::Engine;
 use crate::kv::*;
@@ -114,12 +116,9 @@ impl Engine {
         self.auth(Auth::check_root)
     }
 
-    /// Whether the identity may see which keys hang on a lease.
-    pub fn check_lease_keys(&self, id: LeaseId) -> Result<(), KvError> {
-        let shared = self.shared();
-        let state = shared.state.read();
-        let caller = state.auth.resolve(&self.identity, shared.now_ms())?;
-        Ok(state.auth.check_lease_keys(&caller, id, &state.leases)?)
+    /// Whether the identity may read these keys, as those of a lease.
+    pub fn check_keys(&self, keys: &[Bytes]) -> Result<(), KvError> {
+        self.auth(|auth, caller| auth.check_keys(caller, keys))
     }
 
     /// Waits, not for long, until this member knows a token that another one has given out.

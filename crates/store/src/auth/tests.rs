@@ -264,8 +264,9 @@ fn a_lease_belongs_to_who_may_write_its_keys() {
     let (auth, leases) = (&script.state.auth, &script.state.leases);
     assert_eq!(auth.check_renew(&script.user("bob"), 1, leases), Err(AuthError::PermissionDenied));
     assert_eq!(auth.check_renew(&script.user("ann"), 1, leases), Ok(()));
-    assert_eq!(auth.check_lease_keys(&script.user("bob"), 1, leases), Ok(()));
-    assert_eq!(auth.check_lease_keys(&script.user("bob"), 2, leases), Err(AuthError::PermissionDenied));
+    assert_eq!(auth.check_keys(&script.user("bob"), &["/ann/1".into()]), Ok(()));
+    assert_eq!(auth.check_keys(&script.user("bob"), &["/ann/1".into(), "/root/1".into()]), Err(AuthError::PermissionDenied));
+    assert_eq!(auth.check_keys(&Caller::Anonymous, &[]), Err(AuthError::UserEmpty));
     assert_eq!(auth.check_all_leases(&script.user("bob"), leases), Err(AuthError::PermissionDenied));
     assert_eq!(auth.check_all_leases(&script.user("root"), leases), Ok(()));
     assert_eq!(script.as_user("ann", Command::LeaseRevoke(1)), Ok(()));
