@@ -7,14 +7,14 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use store::Engine;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 
 use super::frame;
 use super::greeting::{CLUSTER_HEADER, Greeting, PROTOCOL_HEADER, Refusal};
 use super::remote::RemoteMember;
-use super::{APPENDS, CODE_HEADER, HEARTBEATS, Peers, QUESTIONS, SNAPSHOTS, Wanted, snapshot};
+use super::{APPENDS, CODE_HEADER, HEARTBEATS, Peers, QUESTIONS, SNAPSHOTS, snapshot};
 use crate::bootstrap::has_run;
 use crate::server::listener::Handler;
 use crate::{ETCD_VERSION, errors};
@@ -107,12 +107,14 @@ impl PeerHandler {
                 }
             },
             QUESTIONS => question(engine, from, request.into_body()).await,
-            _ => Ok(self.messages(engine.clone(), peers.changes(), from, request.into_body())),
+            _ => Ok(self.messages(Open { engine: engine.clone(), peers: peers.clone() }, from, request.into_body())),
         }
     }
 
     /// The answer begins at once, to say that the stream is taken, and ends with it. A member that is removed meanwhile comes again and is told.
-    fn messages(&self, engine: Engine, mut changes: watch::Receiver<Wanted>, from: u64, body: Incoming) -> Response<Body> {
+    fn messages(&self, Open { engine, peers }: Open, from: u64, body: Incoming) -> Response<Body> {
+        let (mut changes, traffic) = (peers.changes(), peers.traffic.of(from));
+        drop(peers);
         let (open, never) = mpsc::channel::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>(1);
         self.state.tasks.spawn("messages of a peer", async move {
             let mut messages = frame::Incoming::new(body);
@@ -125,9 +127,13 @@ impl PeerHandler {
                     },
                 };
                 match next {
-                    Ok(Some(message)) => engine.receive(from, message),
+                    Ok(Some(message)) => {
+                        traffic.received_bytes.inc_by(message.len() as u64);
+                        engine.receive(from, message);
+                    }
                     Ok(None) => break,
                     Err(reason) => {
+                        traffic.received_failures.inc();
                         tracing::debug!(peer = format!("{from:x}"), reason, "lost TCP streaming connection with remote peer");
                         break;
                     }

@@ -18,6 +18,7 @@ use tower::Service;
 use super::frame::{self, Outgoing};
 use super::greeting::{self, Greeting, Refusal};
 use crate::Transport;
+use crate::server::metrics::PeerTraffic;
 
 /// Messages and bytes that may wait.
 const QUEUE: usize = 1024;
@@ -32,6 +33,7 @@ pub struct Lane {
     path: &'static str,
     open: Mutex<Option<Open>>,
     dropped: Notify,
+    traffic: Arc<PeerTraffic>,
 }
 
 struct Open {
@@ -49,13 +51,17 @@ pub struct Ends {
 }
 
 impl Lane {
-    pub fn new(path: &'static str) -> Arc<Self> {
-        Arc::new(Self { path, open: Mutex::new(None), dropped: Notify::new() })
+    pub fn new(path: &'static str, traffic: Arc<PeerTraffic>) -> Arc<Self> {
+        Arc::new(Self { path, open: Mutex::new(None), dropped: Notify::new(), traffic })
     }
 
     /// Never blocks.
     pub fn send(&self, message: Bytes) {
-        if !self.try_send(message) {
+        let bytes = message.len() as u64;
+        if self.try_send(message) {
+            self.traffic.sent_bytes.inc_by(bytes);
+        } else {
+            self.traffic.sent_failures.inc();
             self.dropped.notify_one();
         }
     }
@@ -89,7 +95,11 @@ impl Lane {
                 Ok(answer) => {
                     tracing::info!(peer = format!("{:x}", ends.to), lane = self.path, "peer became active");
                     backoff.reset();
-                    (self.hold(&ends, answer).await, true)
+                    self.traffic.active.inc();
+                    let reason = self.hold(&ends, answer).await;
+                    self.traffic.active.dec();
+                    self.traffic.disconnections.inc();
+                    (reason, true)
                 }
                 Err(reason) => (reason, false),
             };

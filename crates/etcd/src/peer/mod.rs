@@ -31,6 +31,7 @@ pub use self::handler::PeerHandler;
 use self::lane::{Ends, Lane};
 pub use self::remote::{RemoteError, RemoteMember, remote_cluster};
 use crate::options::TlsFiles;
+use crate::server::metrics::Peers as Traffic;
 use crate::{ConnectError, Dial, Transport, errors};
 
 const HEARTBEATS: &str = "/oxikube/peer/heartbeats";
@@ -74,6 +75,8 @@ pub struct Peers {
     taken: Mutex<Option<mpsc::Receiver<(u64, OutgoingSnapshot)>>>,
     is_fresh: AtomicBool,
     lost: Notify,
+    /// For metrics.
+    pub traffic: Traffic,
 }
 
 /// Whom to reach, by id, and where.
@@ -116,6 +119,7 @@ impl Peers {
             taken: Mutex::new(Some(taken)),
             is_fresh: AtomicBool::new(is_fresh),
             lost: Notify::new(),
+            traffic: Traffic::default(),
         })
     }
 
@@ -150,6 +154,7 @@ impl Peers {
             if !stays {
                 tracing::info!(peer = format!("{id:x}"), urls = peer.urls.join(","), "stopped remote peer");
                 peer.tasks.stop();
+                self.traffic.forget(*id);
             }
             stays
         });
@@ -172,8 +177,8 @@ impl Peers {
         let transport = || Transport::new(urls, self.tls.as_ref(), &dial(), &tasks);
         let peer = Peer {
             urls: urls.to_vec(),
-            heartbeats: Lane::new(HEARTBEATS),
-            appends: Lane::new(APPENDS),
+            heartbeats: Lane::new(HEARTBEATS, self.traffic.of(to)),
+            appends: Lane::new(APPENDS, self.traffic.of(to)),
             transport: transport()?,
             tasks: tasks.clone(),
         };

@@ -17,7 +17,7 @@ mod line;
 pub(crate) mod listener;
 mod lock;
 mod maintenance;
-mod metrics;
+pub(crate) mod metrics;
 mod unary;
 mod watch;
 
@@ -125,7 +125,7 @@ impl Server {
         net.spawn_critical("etcd peers", peers.clone().run(own_engine));
         tracing::info!(cluster_id = format!("{cluster_id:x}"), member_id = format!("{member_id:x}"), is_fresh, "opened the store");
         let identity = Identity { cluster_id, member_id };
-        let metrics_values = metrics::Metrics::default();
+        let metrics_values = metrics::Metrics { peers: peers.traffic.clone(), ..metrics::Metrics::default() };
         engine.set_token_ttl(auth::token_ttl(&options.auth));
         let core = Core { engine, gate, identity, metrics: metrics_values, quota_bytes, max_request_bytes, tasks: tasks.child() };
         let core = Arc::new(core);

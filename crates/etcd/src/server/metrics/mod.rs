@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use store::{Kv, KvError};
 
 pub use self::calls::{Calls, Counted, End};
-#[allow(unused_imports, reason = "for the network between members")]
 pub use self::peers::{PeerTraffic, Peers};
 pub use self::text::Format;
 use self::text::Page;

@@ -4,42 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use store::Durations;
 
 use super::text::Page;
 use super::{Counter, Gauge};
 
 /// What went to and came from one member.
+#[derive(Default)]
 pub struct PeerTraffic {
     pub sent_bytes: Counter,
     pub received_bytes: Counter,
     pub sent_failures: Counter,
     pub received_failures: Counter,
-    pub round_trips: Durations,
-    /// 1 while there is a connection.
+    /// Open streams to it.
     pub active: Gauge,
     pub disconnections: Counter,
-}
-
-impl Default for PeerTraffic {
-    fn default() -> Self {
-        Self {
-            sent_bytes: Counter::default(),
-            received_bytes: Counter::default(),
-            sent_failures: Counter::default(),
-            received_failures: Counter::default(),
-            round_trips: Durations::new(100, 16),
-            active: Gauge::default(),
-            disconnections: Counter::default(),
-        }
-    }
 }
 
 /// By member id.
 #[derive(Clone, Default)]
 pub struct Peers(Arc<Mutex<BTreeMap<u64, Arc<PeerTraffic>>>>);
 
-#[allow(dead_code, reason = "for the network between members")]
 impl Peers {
     pub fn of(&self, member: u64) -> Arc<PeerTraffic> {
         self.0.lock().entry(member).or_default().clone()
@@ -66,12 +50,10 @@ impl Peers {
             let mut family = page.counter(name, help);
             peers.iter().for_each(|(id, traffic)| family.with(&[(label, id)], count(traffic)));
         }
-        let mut family = page.histogram("etcd_network_peer_round_trip_time_seconds", "Time to a member and back");
-        peers.iter().for_each(|(id, traffic)| family.durations(&[("To", id)], &traffic.round_trips));
         let own = format!("{own:x}");
-        let mut family = page.gauge("etcd_network_active_peers", "Members with a connection");
+        let mut family = page.gauge("etcd_network_active_peers", "Open streams to a member");
         peers.iter().for_each(|(id, traffic)| family.with(&[("Local", &own), ("Remote", id)], traffic.active.get()));
-        let mut family = page.counter("etcd_network_disconnected_peers_total", "Connections to members that broke");
+        let mut family = page.counter("etcd_network_disconnected_peers_total", "Streams to a member that broke");
         peers.iter().for_each(|(id, traffic)| family.with(&[("Local", &own), ("Remote", id)], traffic.disconnections.get()));
     }
 }
