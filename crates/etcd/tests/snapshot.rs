@@ -204,6 +204,8 @@ async fn files_and_folders_that_are_refused() {
     fails(&damaged, same, "expected sha256 [").await;
     fails(b"no database", |options| options.skip_hash_check = true, "invalid database").await;
     fails(&good[..8192], |options| options.skip_hash_check = true, "it was cut off").await;
+    let too_far = |options: &mut RestoreOptions| (options.bump_revision, options.mark_compacted) = (1 << 62, true);
+    fails(&good, too_far, "the revision would be beyond").await;
     fails(&good, |options| options.bump_revision = 1, "--mark-compacted required if --revision-bump").await;
     fails(&good, |options| options.name = "other".into(), "couldn't find local name \"other\" in the initial cluster configuration").await;
     std::fs::write(&file, &good).unwrap();
@@ -379,6 +381,38 @@ async fn check_access(endpoint: &str) {
     fails("--user ann:other put e v", "permission denied").await;
     fails("--user ann:other snapshot save /dev/null", "permission denied").await;
     fails("get a", "user name is empty").await;
+}
+
+/// Bytes changed anywhere behind the meta pages: an error or a store, never a panic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_files_never_panic() {
+    let real = RealEtcd::start().await;
+    let kv = client(&real.endpoint);
+    for n in 0..60 {
+        kv.put(PutRequest::new(format!("key{}", n % 13), vec![n; 40])).await.unwrap();
+    }
+    kv.lease_grant(7, Duration::from_secs(500)).await.unwrap();
+    ctl(&real.endpoint, "role add r").await;
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let file = save(&real.endpoint, dir.path()).await;
+    let good = std::fs::read(&file).unwrap();
+    let mut refused = 0;
+    for seed in 0..300u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % below
+        };
+        let mut damaged = good.clone();
+        for _ in 0..1 + next(4) {
+            damaged[8192 + next(good.len() - 8192)] = next(256) as u8;
+        }
+        std::fs::write(&file, &damaged).unwrap();
+        let _ = status(&file);
+        refused += u32::from(restore(&file, &RestoreOptions { skip_hash_check: true, ..options(dir.path()) }).is_err());
+        let _ = std::fs::remove_dir_all(dir.path().join("data"));
+    }
+    assert!(refused > 20, "{refused}");
 }
 
 /// The copy of running servers that etcdctl makes: `docs/moving-etcd-data.md`.

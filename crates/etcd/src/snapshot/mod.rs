@@ -91,8 +91,8 @@ pub enum SnapshotError {
     NotEmpty(PathBuf),
     #[error("--mark-compacted required if --revision-bump")]
     BumpAlone,
-    #[error("--bump-revision leads beyond the largest revision")]
-    BumpTooLarge,
+    #[error("the revision would be beyond what a store can count on from")]
+    RevisionTooLarge,
     #[error(transparent)]
     Options(#[from] OptionsError),
     #[error("{0}")]

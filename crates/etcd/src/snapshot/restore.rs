@@ -3,13 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use store::{ALARMS_SECTION, AUTH_SECTION, Bootstrap, FirstMembers, KvError, SnapshotMeta};
+use store::{ALARMS_SECTION, AUTH_SECTION, Bootstrap, FirstMembers, KvError, Revision, SnapshotMeta};
 
 use super::load::{self, Snapshot};
 use super::{RestoreOptions, SnapshotError};
 use crate::bootstrap::{Start, restored};
 use crate::options::Options;
 use crate::server::identity;
+
+/// Nobody gets there by writing; a damaged file can.
+const MAX_REVISION: Revision = Revision::MAX / 2;
 
 /// Makes the folder, or leaves nothing behind.
 pub fn restore(file: &Path, options: &RestoreOptions) -> Result<(), SnapshotError> {
@@ -67,8 +70,12 @@ fn fill(dir: &Path, snapshot: &Snapshot, options: &RestoreOptions, start: &Start
     let mut revision = snapshot.revision()?.max(compact_revision);
     if options.bump_revision > 0 {
         let bump = i64::try_from(options.bump_revision).ok();
-        revision = bump.and_then(|bump| revision.checked_add(bump)).ok_or(SnapshotError::BumpTooLarge)?;
+        revision = bump.and_then(|bump| revision.checked_add(bump)).ok_or(SnapshotError::RevisionTooLarge)?;
         compact_revision = revision;
+    }
+    // The store counts on from there.
+    if revision > MAX_REVISION {
+        return Err(SnapshotError::RevisionTooLarge);
     }
     let meta = SnapshotMeta { store: rand::random(), applied_index: 0, revision, compact_revision };
     let mut extras = vec![(AUTH_SECTION.to_owned(), snapshot.auth()?.to_bytes())];

@@ -80,7 +80,9 @@ pub fn parse_row(key: &[u8], value: Bytes) -> Result<Option<(KeyValue, u32)>, &'
     if deletion {
         return Ok(Some((KeyValue { key: kv.key, mod_revision: revision, ..KeyValue::default() }, place)));
     }
-    if kv.mod_revision != revision || kv.create_revision < 1 || kv.create_revision > revision || kv.version < 1 {
+    let in_order = (1..=revision).contains(&kv.create_revision) && kv.mod_revision == revision;
+    // Each version takes a revision at least.
+    if !in_order || kv.version < 1 || kv.version - 1 > revision - kv.create_revision {
         return Err("its revisions contradict each other");
     }
     Ok(Some((kv, place)))
@@ -213,6 +215,9 @@ mod tests {
         }
         check(b"\0\0\0\0\0\0\0\x07_\xff\0\0\0\0\0\0\x01", &value, "its key is no revision");
         check(&revision_key(8, 0, false), &value, "its revisions contradict each other");
+        let many = KeyValue { key: "a".into(), create_revision: 3, mod_revision: 7, version: 6, ..KeyValue::default() };
+        let (key, many) = row(many, 0, &mut buffer).unwrap();
+        check(&key, &many, "its revisions contradict each other");
         check(&revision_key(7, 0, false), &Bytes::from_static(b"\xff"), "its value is not a key with a value");
         check(&revision_key(7, 0, false), &Bytes::from_static(b"\x10\x01"), "it is for an empty key");
     }
