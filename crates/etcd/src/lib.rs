@@ -14,6 +14,7 @@ mod peer;
 mod server;
 pub mod snapshot;
 
+pub use bootstrap::{SrvError, client_urls};
 pub use client::{ClientTls as EtcdTls, ConnectError, Dial, EtcdKv, Transport};
 pub use options::{Options, OptionsError};
 pub use server::{Error, Server};

@@ -85,6 +85,28 @@ impl Channel {
     }
 }
 
+/// With `--discovery-srv` the endpoints are those that DNS names; without TLS only where that is allowed.
+pub async fn discover(global: &mut Global) -> Outcome {
+    if global.discovery_srv.is_empty() {
+        return Ok(());
+    }
+    let found = etcd::client_urls(&global.discovery_srv, &global.discovery_srv_name).await;
+    let mut urls = found.map_err(|error| Failure::error(error.to_string()))?;
+    if !global.insecure_discovery {
+        urls.retain(|url| {
+            let secure = url.starts_with("https://");
+            if !secure {
+                eprintln!("ignoring discovered insecure endpoint {url:?}");
+            }
+            secure
+        });
+    }
+    if !urls.is_empty() {
+        global.endpoints = urls;
+    }
+    Ok(())
+}
+
 /// Opens nothing unless a user has to log in: connections are made by requests.
 pub async fn connect(global: &Global, endpoints: &[String], tasks: &base::Tasks) -> Outcome<Channel> {
     let connector = connector(&global.tls, endpoints, !global.discovery_srv.is_empty() && !global.insecure_discovery)?;

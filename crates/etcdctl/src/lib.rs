@@ -188,9 +188,6 @@ fn run(arguments: &[OsString]) -> Outcome {
     if global.debug {
         global::describe(found);
     }
-    if !global.discovery_srv.is_empty() {
-        return Err(Failure::error("--discovery-srv is not supported yet: name the servers with --endpoints"));
-    }
     let ctl = Ctl { global, printer: global::printer(found)?, tasks: base::Tasks::new() };
     let separator_last = arguments.last().is_some_and(|word| word == "--");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -265,6 +262,7 @@ fn unknown_name(root: &Command, arguments: &[OsString]) -> Option<String> {
 }
 
 async fn dispatch(mut ctl: Ctl, path: &[&str], matches: &ArgMatches, separator_last: bool) -> Outcome {
+    connection::discover(&mut ctl.global).await?;
     match path {
         ["get"] => kv::get(&mut ctl, matches).await,
         ["put"] => kv::put(&ctl, matches).await,

@@ -15,7 +15,7 @@ use crate::options::{Options, OptionsError};
 use crate::peer::{self, already_bootstrapped};
 
 pub use self::discovery::DiscoveryError;
-pub use self::srv::SrvError;
+pub use self::srv::{SrvError, client_urls};
 
 /// How long the others have to say whether they know this member already (BootstrapTimeoutEffective).
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -38,7 +38,7 @@ struct Target {
 
 /// The cluster that the records of `domain` describe; the member at our own advertised address has our name, the others numbers.
 pub async fn cluster(options: &Options, domain: &str) -> Result<UrlsMap, SrvError> {
-    let suffix = options.discovery_srv_name.as_deref().filter(|name| !name.is_empty()).map(|name| format!("-{name}")).unwrap_or_default();
+    let suffix = suffix(options.discovery_srv_name.as_deref().unwrap_or_default());
     let own = options.peer_urls()?;
     let servers = name_servers()?;
     let mut parts = Vec::new();
@@ -74,6 +74,24 @@ pub async fn cluster(options: &Options, domain: &str) -> Result<UrlsMap, SrvErro
         return Err(SrvError::NotThere { name: options.name.clone(), domain: domain.to_owned(), urls: own.join(",") });
     }
     Ok(map)
+}
+
+/// The URLs at which the cluster of `domain` serves clients: `_etcd-client-ssl._tcp.DOMAIN` with TLS, `_etcd-client._tcp.DOMAIN` without.
+pub async fn client_urls(domain: &str, service_name: &str) -> Result<Vec<String>, SrvError> {
+    let (servers, suffix) = (name_servers()?, suffix(service_name));
+    let (mut urls, mut failures) = (Vec::new(), Vec::new());
+    for (scheme, service) in [("https", "etcd-client-ssl"), ("http", "etcd-client")] {
+        match look_up(&servers, &format!("_{service}{suffix}._tcp.{domain}")).await {
+            Ok(targets) => urls.extend(targets.into_iter().map(|Target { host, port }| format!("{scheme}://{host}:{port}"))),
+            Err(reason) => failures.push(format!("error querying DNS SRV records for _{service}{suffix}: {reason}")),
+        }
+    }
+    if urls.is_empty() { Err(SrvError::Query(failures.join("; "))) } else { Ok(urls) }
+}
+
+/// A name parts several clusters of one domain.
+fn suffix(service_name: &str) -> String {
+    if service_name.is_empty() { String::new() } else { format!("-{service_name}") }
 }
 
 async fn is_own(own: &[String], scheme: &str, address: SocketAddr) -> Result<bool, SrvError> {
