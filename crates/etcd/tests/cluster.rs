@@ -223,6 +223,29 @@ fn a_member_that_lost_its_data_is_replaced() {
     });
 }
 
+/// The same, when nobody could be asked before the start: whoever meets it refuses it, and it has had no voice until then.
+#[test]
+fn a_member_that_lost_its_data_is_refused_when_it_meets_the_others() {
+    with_cluster(3, async |mut cluster| {
+        let all = [1, 2, 3];
+        cluster.start_all(&all).await;
+        let load = Load::start(vec![cluster.client(&[1, 2])]);
+        load.progress(30).await;
+        cluster.kill(3);
+        cluster.wipe(3);
+        cluster.cut(3, &[1, 2]);
+        cluster.start(3, &all, "new");
+        until("a start alone", async || cluster.status(3).await).await;
+        cluster.heal(3);
+        assert_eq!(cluster.exit_code(3).await, Some(1));
+        // Either it is told so, or the leader speaks first of what it should have.
+        let log = cluster.log_text(3);
+        assert!(log.contains("has already been bootstrapped: its data folder is empty") || log.contains("data that was acknowledged is lost"), "{log}");
+        load.progress(30).await;
+        load.finish(&[cluster.client(&[1]), cluster.client(&[2])]).await;
+    });
+}
+
 #[test]
 fn a_learner_becomes_a_voter() {
     with_cluster(4, async |mut cluster| {

@@ -45,7 +45,8 @@ pub fn run_member() {
         let failed = tasks.clone();
         tokio::select! {
             ended = server.run(tasks) => ended,
-            () = failed.failed() => panic!("a critical task failed"),
+            // The log says why.
+            () = failed.failed() => std::process::exit(1),
         }
     });
     if let Err(error) = &ended {
