@@ -240,7 +240,10 @@ fn a_member_that_lost_its_data_is_refused_when_it_meets_the_others() {
         assert_eq!(cluster.exit_code(3).await, Some(1));
         // Either it is told so, or the leader speaks first of what it should have.
         let log = cluster.log_text(3);
-        assert!(log.contains("has already been bootstrapped: its data folder is empty") || log.contains("data that was acknowledged is lost"), "{log}");
+        assert!(
+            log.contains("has already been bootstrapped: its data folder is empty") || log.contains("data that was acknowledged is lost"),
+            "{log}"
+        );
         load.progress(30).await;
         load.finish(&[cluster.client(&[1]), cluster.client(&[2])]).await;
     });
