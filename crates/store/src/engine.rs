@@ -214,11 +214,11 @@ impl Engine {
         WatchSet::new(self.inner.shared.clone(), self.inner.options.watch_progress_interval)
     }
 
-    /// Adds a watch to a set under a key that is free there.
-    pub fn watch_in(&self, set: &mut WatchSet, key: u64, request: WatchRequest) -> Result<(), KvError> {
+    /// Adds a watch to a set; returns its key there.
+    pub fn watch_in(&self, set: &mut WatchSet, request: WatchRequest) -> Result<u64, KvError> {
         self.inner.sink.check_open()?;
         self.check_watch(&request)?;
-        set.add_checked(key, request)
+        set.add_checked(request)
     }
 
     fn check_watch(&self, request: &WatchRequest) -> Result<(), KvError> {

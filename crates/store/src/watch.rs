@@ -48,7 +48,8 @@ pub(crate) struct Watchers {
     prefix_lengths: BTreeMap<usize, usize>,
     /// Ranges that are neither one key nor a prefix: rare, looked at one by one.
     others: Vec<Arc<Watcher>>,
-    touched: Vec<Arc<Watcher>>,
+    /// Owners to be woken when the changes under way are published.
+    touched: Vec<Arc<Bell>>,
     /// Bytes of all changes so far, and how many there were when old ones were last looked for.
     bytes: u64,
     looked_at_bytes: u64,
@@ -126,8 +127,8 @@ impl Watchers {
         let at = *bytes;
         let mut all = |list: &[Arc<Watcher>]| {
             for watcher in list {
-                if watcher.offer(change, at) {
-                    touched.push(watcher.clone());
+                if watcher.offer(change, at) && watcher.ring_later() {
+                    touched.push(watcher.bell.clone());
                 }
             }
         };
@@ -182,9 +183,9 @@ impl Hub {
         }
         watchers.forget_old();
         self.published.store(revision, Ordering::Release);
-        for watcher in watchers.touched.drain(..) {
-            watcher.queue.lock().touched = false;
-            watcher.ring();
+        for bell in watchers.touched.drain(..) {
+            bell.rings.lock().is_touched = false;
+            bell.notify.notify_one();
         }
     }
 
@@ -235,8 +236,15 @@ struct Watcher {
 /// Where the owner of watches hears which of them have something.
 #[derive(Debug, Default)]
 struct Bell {
-    keys: Mutex<Vec<u64>>,
+    rings: Mutex<Rings>,
     notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Rings {
+    keys: Vec<u64>,
+    /// The owner is going to be woken.
+    is_touched: bool,
 }
 
 #[derive(Debug)]
@@ -248,23 +256,32 @@ struct Queue {
     next: Revision,
     /// Changes from `next` on must be read from the history.
     lagging: bool,
-    touched: bool,
     failed: Option<KvError>,
 }
 
 impl Watcher {
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            self.bell.keys.lock().push(self.key);
+            self.bell.rings.lock().keys.push(self.key);
             self.bell.notify.notify_one();
         }
+    }
+
+    /// As `ring`, but its owner is woken by whoever is told to: returns whether nobody was told yet.
+    fn ring_later(&self) -> bool {
+        if self.rung.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let mut rings = self.bell.rings.lock();
+        rings.keys.push(self.key);
+        !std::mem::replace(&mut rings.is_touched, true)
     }
 
     fn wants(&self, version: &Version) -> bool {
         if version.is_deletion() { !self.request.no_delete } else { !self.request.no_put }
     }
 
-    /// Queues a change; returns whether the watcher was untouched before in this round.
+    /// Queues a change; returns whether there is something new for its owner.
     fn offer(&self, change: &Arc<Change>, at: u64) -> bool {
         let revision = change.version.mod_revision;
         let mut queue = self.queue.lock();
@@ -279,7 +296,7 @@ impl Watcher {
             }
             queue.pending.push_back(change.clone());
         }
-        !std::mem::replace(&mut queue.touched, true)
+        true
     }
 }
 

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use http::{Request, Response, header};
 use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pki::tls::{ClientAuth, ServingCertificate};
 use rustls_pki_types::CertificateDer;
@@ -24,6 +24,7 @@ use super::auth::PeerName;
 use super::authority::Lenient;
 use super::core::Core;
 use super::gateway::{self, Access};
+use super::in_task::InTask;
 use super::metrics::{Counted, End};
 use super::{Error, auth, cluster, election, http as plain, kv, leader, lease, lock, maintenance, watch};
 use crate::errors::TONIC_TOO_LARGE;
@@ -215,7 +216,8 @@ where
         let answer = handler.clone().handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let streams_in_task = InTask::default();
+    let mut builder = auto::Builder::new(streams_in_task.clone());
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
@@ -226,7 +228,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    builder.serve_connection(io, service).await.map_err(|error| error.to_string())
+    streams_in_task.drive(builder.serve_connection(io, service)).await.map_err(|error| error.to_string())
 }
 
 /// The body of a gRPC request: a client's, or what the JSON gateway makes of a client's.

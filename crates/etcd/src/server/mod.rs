@@ -10,6 +10,7 @@ mod election;
 pub(crate) mod gateway;
 mod http;
 pub(crate) mod identity;
+mod in_task;
 mod kv;
 mod leader;
 mod lease;

@@ -103,11 +103,11 @@ struct Session {
     /// Why the stream ends once all answers are out.
     ending: Option<Option<Status>>,
     set: WatchSet,
-    /// By their keys in the set: an id may be used again, a key is not.
-    running: HashMap<u64, Running>,
+    /// By their keys in the set.
+    running: Vec<Option<Running>>,
+    /// Keys by ids.
     keys: HashMap<i64, u64>,
     next_id: i64,
-    next_key: u64,
     rounds: Vec<Round>,
     answers: VecDeque<Answer>,
     /// Answers since the client's requests were looked at.
@@ -124,10 +124,9 @@ impl Session {
             requests,
             half_closed: false,
             ending: None,
-            running: HashMap::new(),
+            running: Vec::new(),
             keys: HashMap::new(),
             next_id: 0,
-            next_key: 0,
             rounds: Vec::new(),
             answers: VecDeque::new(),
             since: 0,
@@ -188,10 +187,8 @@ impl Session {
             Ok(wanted) => wanted,
             Err(reason) => return self.refuse(header, reason.to_owned()),
         };
-        let key = self.next_key;
-        self.next_key += 1;
         let prev_kv = wanted.prev_kv;
-        let added = match self.engine.watch_in(&mut self.set, key, wanted) {
+        let added = match self.engine.watch_in(&mut self.set, wanted) {
             // A user who may not see these keys goes on with his other watches.
             Err(KvError::Auth(error)) => return self.refuse(header, errors::as_go_says(&errors::to_status(error.into()))),
             added => added,
@@ -199,17 +196,23 @@ impl Session {
         let id = match self.choose_id(request.watch_id) {
             Ok(id) => id,
             Err(reason) => {
-                self.set.remove(key);
+                if let Ok(key) = added {
+                    self.set.remove(key);
+                }
                 return self.refuse(header, reason.to_owned());
             }
         };
         self.answers.push_back(Answer { header, watch_id: id, created: true, ..Default::default() });
-        let fragment_bytes = request.fragment.then(|| self.core.max_request_bytes + FRAGMENT_OVERHEAD_BYTES);
-        self.running.insert(key, Running { id, prev_kv, fragment_bytes });
-        self.keys.insert(id, key);
-        self.core.metrics.watchers.inc();
-        if let Err(error) = added {
-            self.fail(key, error);
+        match added {
+            Ok(key) => {
+                let fragment_bytes = request.fragment.then(|| self.core.max_request_bytes + FRAGMENT_OVERHEAD_BYTES);
+                let at = key as usize;
+                self.running.resize_with(self.running.len().max(at + 1), || None);
+                self.running[at] = Some(Running { id, prev_kv, fragment_bytes });
+                self.keys.insert(id, key);
+                self.core.metrics.watchers.inc();
+            }
+            Err(error) => self.fail(id, error),
         }
     }
 
@@ -233,13 +236,13 @@ impl Session {
     fn cancel(&mut self, id: i64) {
         let Some(key) = self.keys.get(&id).copied() else { return };
         self.end(key);
+        self.set.remove(key);
         self.answers.push_back(Answer { header: Some(self.core.header()), watch_id: id, canceled: true, ..Default::default() });
     }
 
     /// Forgets a watch; nobody waits for it any more.
     fn end(&mut self, key: u64) -> Option<i64> {
-        let running = self.running.remove(&key)?;
-        self.set.remove(key);
+        let running = self.running.get_mut(key as usize)?.take()?;
         self.keys.remove(&running.id);
         self.core.metrics.watchers.dec();
         self.finish_rounds(key, Revision::MAX);
@@ -247,11 +250,11 @@ impl Session {
     }
 
     fn progress(&mut self) {
-        if self.running.is_empty() {
+        if self.keys.is_empty() {
             return;
         }
-        self.rounds.push(Round { waiting: self.running.keys().copied().collect(), revision: Revision::MAX });
-        for key in self.running.keys() {
+        self.rounds.push(Round { waiting: self.keys.values().copied().collect(), revision: Revision::MAX });
+        for key in self.keys.values() {
             self.set.request_progress(*key);
         }
     }
@@ -259,9 +262,14 @@ impl Session {
     fn deliver(&mut self, key: u64, next: Result<SharedResponse, KvError>) {
         let SharedResponse { revision, changes } = match next {
             Ok(response) => response,
-            Err(error) => return self.fail(key, error),
+            Err(error) => {
+                if let Some(id) = self.end(key) {
+                    self.fail(id, error);
+                }
+                return;
+            }
         };
-        let Some(Running { id, prev_kv, fragment_bytes }) = self.running.get(&key) else { return };
+        let Some(Some(Running { id, prev_kv, fragment_bytes })) = self.running.get(key as usize) else { return };
         let (id, header) = (*id, Some(self.core.header_at(revision)));
         if changes.is_empty() {
             if !self.finish_rounds(key, revision) {
@@ -272,7 +280,12 @@ impl Session {
         self.core.metrics.events.inc_by(changes.len() as u64);
         let encode = |event| convert::event_to_pb(event).encode_to_vec().into();
         let events = changes.iter().map(|change| if *prev_kv { encode(change.to_event(true)) } else { change.encoded(encode).clone() });
-        let mut parts = fragments(events.collect(), *fragment_bytes).into_iter().peekable();
+        let events: Vec<Bytes> = events.collect();
+        let Some(limit) = fragment_bytes else {
+            self.answers.push_back(Answer { header, watch_id: id, events, ..Default::default() });
+            return;
+        };
+        let mut parts = fragments(events, *limit).into_iter().peekable();
         while let Some(events) = parts.next() {
             let fragment = parts.peek().is_some();
             self.answers.push_back(Answer { header, watch_id: id, fragment, events, ..Default::default() });
@@ -299,8 +312,7 @@ impl Session {
     }
 
     /// Tells the client why a watch ends: by a cancellation where it can go on elsewhere, by the stream's end where the store is gone.
-    fn fail(&mut self, key: u64, error: KvError) {
-        let Some(id) = self.end(key) else { return };
+    fn fail(&mut self, id: i64, error: KvError) {
         let KvError::Compacted { compact_revision } = error else {
             self.ending = Some(Some(errors::to_status(error)));
             return;
@@ -313,7 +325,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.core.metrics.watch_streams.dec();
-        self.running.keys().for_each(|_| self.core.metrics.watchers.dec());
+        self.keys.keys().for_each(|_| self.core.metrics.watchers.dec());
     }
 }
 
@@ -340,8 +352,7 @@ fn watch_request(request: &pb::WatchCreateRequest, revision: Revision) -> Result
 }
 
 /// Cuts encoded events into messages below the limit; a single event that is larger goes alone.
-fn fragments(events: Vec<Bytes>, limit: Option<usize>) -> Vec<Vec<Bytes>> {
-    let Some(limit) = limit else { return vec![events] };
+fn fragments(events: Vec<Bytes>, limit: usize) -> Vec<Vec<Bytes>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for event in events {
@@ -365,14 +376,13 @@ mod tests {
 
     #[test]
     fn events_are_cut_below_the_limit() {
-        let check = |sizes: &[usize], limit: Option<usize>, expected: &[usize]| {
+        let check = |sizes: &[usize], limit: usize, expected: &[usize]| {
             let parts = fragments(sizes.iter().map(|size| vec![0; *size].into()).collect(), limit);
             assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{sizes:?} {limit:?}");
         };
-        check(&[100, 100, 100], None, &[3]);
-        check(&[100, 100, 100], Some(250), &[2, 1]);
-        check(&[1000, 10, 10, 1000], Some(250), &[1, 2, 1]);
-        check(&[10, 10], Some(250), &[2]);
+        check(&[100, 100, 100], 250, &[2, 1]);
+        check(&[1000, 10, 10, 1000], 250, &[1, 2, 1]);
+        check(&[10, 10], 250, &[2]);
     }
 
     #[test]

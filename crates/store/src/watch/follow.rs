@@ -1,6 +1,6 @@
 //! Watches as their owner sees them: the next response of one of many, from its queue or from the history. Never holds up the writer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -68,6 +68,8 @@ enum Step {
     Respond(SharedResponse),
     /// Look again: there was nothing of interest in a part of the history.
     Again,
+    /// Look again when the bell rings next: what is in the queue is just being published.
+    Soon,
     Wait,
 }
 
@@ -76,7 +78,7 @@ impl Follower {
         let state = shared.state.read();
         let lagging = request.start_revision > 0 && request.start_revision <= state.revision;
         let next = if request.start_revision > 0 { request.start_revision } else { state.revision + 1 };
-        let queue = Queue { pending: VecDeque::new(), first_at: 0, next, lagging, touched: false, failed: None };
+        let queue = Queue { pending: VecDeque::new(), first_at: 0, next, lagging, failed: None };
         let watcher = Watcher { request, queue: Mutex::new(queue), bell, key, rung: false.into(), read: Mutex::default() };
         let watcher = Arc::new(watcher);
         let mut watchers = shared.hub.lock();
@@ -127,7 +129,7 @@ impl Follower {
         if waits && self.progress_wanted.is_some_and(|wanted| wanted <= published) {
             return Ok(Step::Respond(self.progress_mark(published)));
         }
-        Ok(Step::Wait)
+        Ok(if waits { Step::Wait } else { Step::Soon })
     }
 
     /// Reads a part of the history. At its end the queue takes over, without a gap because the state is held still.
@@ -228,9 +230,13 @@ fn read_previous(changes: Vec<Arc<Change>>, shelf: &Shelf) -> Result<Vec<Arc<Cha
 pub struct WatchSet {
     shared: Arc<Shared>,
     bell: Arc<Bell>,
-    followers: HashMap<u64, Follower>,
+    /// By key.
+    followers: Vec<Option<Follower>>,
+    free: Vec<u64>,
     /// Watches that may have something, taken from the bell.
     taken: VecDeque<u64>,
+    /// Watches that have something at the bell's next ring.
+    soon: Vec<u64>,
     progress_interval: Duration,
     progress_due: tokio::time::Instant,
 }
@@ -238,22 +244,43 @@ pub struct WatchSet {
 impl WatchSet {
     pub(crate) fn new(shared: Arc<Shared>, progress_interval: Duration) -> Self {
         let progress_due = base::clock::monotonic() + progress_interval;
-        Self { shared, bell: Arc::default(), followers: HashMap::new(), taken: VecDeque::new(), progress_interval, progress_due }
+        Self {
+            shared,
+            bell: Arc::default(),
+            followers: Vec::new(),
+            free: Vec::new(),
+            taken: VecDeque::new(),
+            soon: Vec::new(),
+            progress_interval,
+            progress_due,
+        }
     }
 
-    pub(crate) fn add_checked(&mut self, key: u64, request: WatchRequest) -> Result<(), KvError> {
+    pub(crate) fn add_checked(&mut self, request: WatchRequest) -> Result<u64, KvError> {
+        let key = self.free.last().copied().unwrap_or(self.followers.len() as u64);
         let follower = Follower::new(self.shared.clone(), request, self.bell.clone(), key)?;
-        self.followers.insert(key, follower);
-        Ok(())
+        if self.free.pop().is_some() {
+            *self.slot(key) = Some(follower);
+        } else {
+            self.followers.push(Some(follower));
+        }
+        Ok(key)
     }
 
+    fn slot(&mut self, key: u64) -> &mut Option<Follower> {
+        &mut self.followers[key as usize]
+    }
+
+    /// Ends a watch. Its key may be given to another one later.
     pub fn remove(&mut self, key: u64) {
-        self.followers.remove(&key);
+        if self.slot(key).take().is_some() {
+            self.free.push(key);
+        }
     }
 
     /// Asks for a progress mark as soon as the watch has delivered everything up to now.
     pub fn request_progress(&mut self, key: u64) {
-        if let Some(follower) = self.followers.get_mut(&key) {
+        if let Some(follower) = self.slot(key) {
             follower.want_progress();
         }
     }
@@ -263,14 +290,16 @@ impl WatchSet {
         let mut dull = 0;
         loop {
             if self.taken.is_empty() {
-                self.taken.extend(self.bell.keys.lock().drain(..));
+                self.taken.extend(self.bell.rings.lock().keys.drain(..));
             }
             let key = self.taken.pop_front()?;
-            let Some(follower) = self.followers.get_mut(&key) else { continue };
+            // A key that was rung may be another's by now, who then looks in vain.
+            let Some(follower) = &mut self.followers[key as usize] else { continue };
             // From here on it is told of what comes.
             follower.watcher.rung.store(false, Ordering::Release);
             match follower.step() {
                 Ok(Step::Wait) => {}
+                Ok(Step::Soon) => self.soon.push(key),
                 Ok(Step::Again) => {
                     self.taken.push_back(key);
                     dull += 1;
@@ -285,7 +314,7 @@ impl WatchSet {
                     return Some((key, Ok(response)));
                 }
                 Err(error) => {
-                    self.followers.remove(&key);
+                    self.remove(key);
                     return Some((key, Err(error)));
                 }
             }
@@ -298,9 +327,11 @@ impl WatchSet {
             // A long history must not keep others from the worker.
             return tokio::task::yield_now().await;
         }
-        if tokio::time::timeout_at(self.progress_due, self.bell.notify.notified()).await.is_err() {
+        let rung = tokio::time::timeout_at(self.progress_due, self.bell.notify.notified()).await.is_ok();
+        self.taken.extend(self.soon.drain(..));
+        if !rung {
             self.progress_due = base::clock::monotonic() + self.progress_interval;
-            for follower in self.followers.values_mut().filter(|follower| follower.watcher.request.progress_notify) {
+            for follower in self.followers.iter_mut().flatten().filter(|follower| follower.watcher.request.progress_notify) {
                 if std::mem::replace(&mut follower.quiet, true) {
                     follower.want_progress();
                 }
@@ -318,7 +349,7 @@ pub struct EngineWatch {
 impl EngineWatch {
     pub(crate) fn new(shared: Arc<Shared>, request: WatchRequest, progress_interval: Duration) -> Result<Self, KvError> {
         let mut set = WatchSet::new(shared, progress_interval);
-        set.add_checked(0, request)?;
+        set.add_checked(request)?;
         Ok(Self { set, ended: None })
     }
 }
@@ -337,7 +368,7 @@ impl Watch for EngineWatch {
                     return Err(error);
                 }
                 Some((key, Ok(SharedResponse { revision, changes }))) => {
-                    let prev_kv = self.set.followers[&key].watcher.request.prev_kv;
+                    let prev_kv = self.set.slot(key).as_ref().is_some_and(|follower| follower.watcher.request.prev_kv);
                     return Ok(WatchResponse { revision, events: changes.iter().map(|change| change.to_event(prev_kv)).collect() });
                 }
             }
