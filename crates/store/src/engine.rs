@@ -273,7 +273,7 @@ impl Engine {
     /// Records the remaining time of long leases, so that a restart does not give them all of it again.
     async fn checkpoint_leases(&self) {
         let shared = &self.inner.shared;
-        let remaining = shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, shared.now_ms());
+        let remaining = shared.state.write().leases.remaining_of_long(LEASE_CHECKPOINT_MS, shared.now_ms());
         if !remaining.is_empty()
             && let Err(error) = self.propose(Command::LeaseCheckpoint(remaining)).await
         {

@@ -19,6 +19,8 @@ struct Lease {
     ttl_ms: u64,
     /// Remaining time of a long lease as last checkpointed; 0: none.
     checkpoint_ms: u64,
+    /// A checkpoint of it is on its way into the log.
+    checkpoint_asked: bool,
     deadline_ms: u64,
     /// Told to end, and that is not done and has not failed yet.
     ending: bool,
@@ -77,6 +79,7 @@ impl Leases {
         let lease = Lease {
             ttl_ms: record.ttl_ms,
             checkpoint_ms: record.checkpoint_ms,
+            checkpoint_asked: false,
             deadline_ms,
             ending: false,
             over: false,
@@ -106,15 +109,16 @@ impl Leases {
         Ok(Duration::from_millis(lease.ttl_ms))
     }
 
-    /// Whether a shortened time is on record, which a renewal has to take back.
+    /// Whether a shortened time is on record, or will be, which a renewal has to take back.
     pub fn has_checkpoint(&self, id: LeaseId) -> bool {
-        self.by_id.get(&id).is_some_and(|lease| lease.checkpoint_ms > 0)
+        self.by_id.get(&id).is_some_and(|lease| lease.checkpoint_ms > 0 || lease.checkpoint_asked)
     }
 
     /// Records how much time remains (0: all of it), for the next restart.
     pub fn checkpoint(&mut self, id: LeaseId, remaining_ms: u64) {
         if let Some(lease) = self.by_id.get_mut(&id) {
             lease.checkpoint_ms = remaining_ms.min(lease.ttl_ms);
+            lease.checkpoint_asked = false;
         }
     }
 
@@ -185,16 +189,23 @@ impl Leases {
     }
 
     /// Remaining times of leases longer than `interval_ms`, for a checkpoint of them.
-    pub fn remaining_of_long(&self, interval_ms: u64, now_ms: u64) -> Vec<(LeaseId, u64)> {
+    pub fn remaining_of_long(&mut self, interval_ms: u64, now_ms: u64) -> Vec<(LeaseId, u64)> {
         let in_order = self.deadlines.iter().map(|(_, id)| (id, &self.by_id[id]));
         let long = in_order.filter(|(_, lease)| lease.ttl_ms > interval_ms && !lease.ending);
-        long.map(|(id, lease)| (*id, lease.deadline_ms.saturating_sub(now_ms).max(1)))
+        let due: Vec<(LeaseId, u64)> = long
+            .map(|(id, lease)| (*id, lease.deadline_ms.saturating_sub(now_ms).max(1)))
             .filter(|(id, remaining)| {
                 let lease = &self.by_id[id];
                 let known = if lease.checkpoint_ms > 0 { lease.checkpoint_ms } else { lease.ttl_ms };
                 known.abs_diff(*remaining) >= interval_ms / 2
             })
-            .collect()
+            .collect();
+        for (id, _) in &due {
+            if let Some(lease) = self.by_id.get_mut(id) {
+                lease.checkpoint_asked = true;
+            }
+        }
+        due
     }
 }
 

@@ -59,7 +59,7 @@ impl Replica {
         }
         if self.now_ms >= self.lease_checkpoint_ms {
             self.lease_checkpoint_ms = self.now_ms + LEASE_CHECKPOINT_MS;
-            let remaining = self.shared.state.read().leases.remaining_of_long(LEASE_CHECKPOINT_MS, self.now_ms);
+            let remaining = self.shared.state.write().leases.remaining_of_long(LEASE_CHECKPOINT_MS, self.now_ms);
             if !remaining.is_empty() {
                 self.propose_own(Command::LeaseCheckpoint(remaining), Owner::Nobody)?;
             }

@@ -26,7 +26,7 @@ fn problem(seed: u64, plan: Plan) -> Option<String> {
 }
 
 /// Each of the mistakes is found within so many seeds.
-const SEEDS_PER_BUG: u64 = 150;
+const SEEDS_PER_BUG: u64 = 1000;
 
 fn finds(bugs: &[Bug], plan: Plan) {
     let next = AtomicU64::new(0);
