@@ -287,16 +287,16 @@ async fn three_members_from_one_file() {
     let initial_cluster = (0..3).map(|n| format!("m{n}={}", urls[n])).collect::<Vec<_>>().join(",");
     let data = |n: usize| dir.path().join(format!("m{n}"));
     let mut members = Vec::new();
-    for n in 0..3 {
+    for (n, url) in urls.iter().enumerate().take(3) {
         let options = RestoreOptions {
             name: format!("m{n}"),
             data_dir: Some(data(n)),
             initial_cluster: initial_cluster.clone(),
-            initial_advertise_peer_urls: urls[n].clone(),
+            initial_advertise_peer_urls: url.clone(),
             ..RestoreOptions::default()
         };
         restore(&file, &options).unwrap();
-        members.push(start_member(&data(n), &format!("m{n}"), &urls[n], |options| options).await);
+        members.push(start_member(&data(n), &format!("m{n}"), url, |options| options).await);
     }
     for (endpoint, _) in &members {
         wait_ready(endpoint).await;

@@ -55,9 +55,12 @@ fn create(key: &[u8]) -> Message {
     Message::default().bytes(1, &compare.0).bytes(2, &success.0).bytes(3, &failure.0)
 }
 
+/// One part of the report.
+type Phase = fn(&Bench) -> Result<()>;
+
 impl Bench {
     pub fn run(&self, filter: &str) -> Result<()> {
-        let phases: [(&str, fn(&Self) -> Result<()>); 7] = [
+        let phases: [(&str, Phase); 7] = [
             ("put", Self::puts),
             ("create", Self::creates),
             ("get", Self::gets),
