@@ -50,6 +50,10 @@ impl Lab {
         ip(&node, "route add default via 192.0.2.9");
         let net = LinuxNet::in_netns(&node.path).unwrap();
         net.set_sysctl("net/ipv4/ip_forward", "1").unwrap();
+        // A new namespace has the host's value, which differs once a cluster ran there.
+        for peer in pods.iter().chain([&client]) {
+            LinuxNet::in_netns(&peer.path).unwrap().set_sysctl("net/ipv4/ip_forward", "0").unwrap();
+        }
         Self { node, pods, client, net, rules: None, flows: None }
     }
 
