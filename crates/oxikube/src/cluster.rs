@@ -55,7 +55,6 @@ async fn finish(engine: &Engine, tasks: &Tasks) {
 
 fn open_store(layout: &Layout, tasks: &Tasks) -> Result<Engine> {
     let dir = layout.store();
-    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     // The store outlives the components: it is stopped by `close`, after them.
     let _ = tasks;
     Engine::open(&dir, EngineOptions::default(), &Tasks::new()).context("opening the store")

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -11,6 +12,8 @@ use crate::options::UpOptions;
 
 /// Free space below which nothing is started.
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+const PORT_TRIES: usize = 20;
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 /// 2025-01-01: no certificate of ours can be older than the program.
 const OLDEST_SANE_TIME_S: i64 = 1_735_689_600;
 /// Programs that the node needs on PATH, with the Debian package that brings each.
@@ -83,8 +86,18 @@ fn on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
+/// A process that was killed a moment ago may still hold its ports: they get a moment to become free.
 fn port_free(port: u16, flag: &str) -> Result<()> {
-    match TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))) {
+    let bind = || TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)));
+    let mut bound = bind();
+    for _ in 0..PORT_TRIES {
+        if !bound.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+            break;
+        }
+        std::thread::sleep(PORT_PAUSE);
+        bound = bind();
+    }
+    match bound {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             bail!("port {port} is taken by another process (see: ss -ltnp 'sport = :{port}'). End it, or choose another port with {flag}")
